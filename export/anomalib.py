@@ -38,7 +38,7 @@ from edge.system.processor import pc_identity
 from export.accuracy import AccuracyBudget
 from export.anomalib_graph import last_line, wrapped
 from export.anomalib_parity import Effect, Imported, judged, prove, resize_effect
-from export.anomalib_precision import NO_IMAGES, builder_of, colour_frame, images_for
+from export.anomalib_precision import NO_IMAGES, colour_frame, images_for, make_builder
 from export.anomalib_source import FIRST, AnomalibSource, read_source
 from export.bundle import (
     REPORT_SUFFIXES,
@@ -51,7 +51,7 @@ from export.bundle import (
     with_precision,
     with_self_test,
 )
-from export.comparison import COMPARED, Made, compared, latencies_of
+from export.comparison import COMPARED, Made, compared, measure_latencies
 from export.engines import BFLOAT16, openvino_engine, require_inference
 from export.errors import ImportRefused
 from export.ir import ir_bytes
@@ -181,7 +181,7 @@ def _imported(
     if not wanted.is_plain:
         images = images_for(imported, samples, wanted.calibrate_on)
         samples = images.judging
-        builder = builder_of(imported, model, images, wanted.accuracy)
+        builder = make_builder(imported, model, images, wanted.accuracy)
     xml, weights = ir_bytes(model.clone(), *source.size)
     if builder is not None and _FAKE in xml:
         raise ImportRefused(
@@ -190,7 +190,13 @@ def _imported(
         )
     parity = prove(imported, xml, weights)
     notes = _resize_notes(source, imported, xml, weights, wanted=wanted)
-    plain = _Graph(xml, weights, "f32", "int8" if _FAKE in xml else "fp32", parity)
+    plain = _Graph(
+        xml=xml,
+        weights=weights,
+        inference="f32",
+        precision="int8" if _FAKE in xml else "fp32",
+        gate=parity,
+    )
     chosen, comparison = plain, None
     if builder is None:
         chosen, more = _judged(source, imported, plain, samples, wanted=wanted)
@@ -231,7 +237,7 @@ def _imported(
         yield f"  - {note}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Graph:
     """What becomes the bundle.
 
@@ -294,7 +300,7 @@ def _made(path: Path, builder: VariantBuilder, wanted: ImportRequest) -> _Compar
     if wanted.precision is not None and not wanted.report:
         return _Comparison(made, {})
     log.info("how long each precision takes on this PC")
-    return _Comparison(made, latencies_of(builder, made))
+    return _Comparison(made, measure_latencies(builder, made))
 
 
 def _fastest_judged(
@@ -315,11 +321,11 @@ def _fastest_judged(
         variant = comparison.made[precision]
         assert isinstance(variant, Variant)
         graph = _Graph(
-            variant.xml,
-            variant.weights,
-            variant.inference,
-            precision.weights,
-            gate_report(variant.accuracy),
+            xml=variant.xml,
+            weights=variant.weights,
+            inference=variant.inference,
+            precision=precision.weights,
+            gate=gate_report(variant.accuracy),
             made_here=precision is ExportPrecision.INT8,
         )
         try:

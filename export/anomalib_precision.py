@@ -78,7 +78,7 @@ def images_for(
     return ImportedImages(left, quantized)
 
 
-def builder_of(
+def make_builder(
     imported: Imported, model: ov.Model, images: ImportedImages, budget: AccuracyBudget
 ) -> VariantBuilder:
     """Collect what precisions of an imported graph are made from.

@@ -46,7 +46,7 @@ from export.calibration_images import (
     usable_images,
     with_patches,
 )
-from export.comparison import COMPARED, Made, compared, latencies_of
+from export.comparison import COMPARED, Made, compared, measure_latencies
 from export.engines import (
     BFLOAT16,
     BFLOAT16_FEATURES,
@@ -151,7 +151,7 @@ def export_bundle(
         latencies = {}
         if request.report or request.precision is None:
             log.info("how long each precision takes on this PC")
-            latencies = latencies_of(workshop, made)
+            latencies = measure_latencies(builder, made)
         variant = _chosen(request, made, latencies)
         extra = [stripped_onnx(onnx)] if request.onnx else []
         if request.report:
@@ -164,10 +164,10 @@ def export_bundle(
                 made=made,
                 latencies=latencies,
                 parity=report,
-                groups=workshop.subject.groups(),
-                declared=workshop.subject.floating,
-                budget=workshop.budget,
-                scale=workshop.evidence.scale,
+                groups=builder.subject.groups(),
+                declared=builder.subject.floating,
+                budget=builder.budget,
+                scale=builder.evidence.scale,
                 fastest_of=COMPARED if request.precision is None else (),
             )
             extra += report_files(full)
@@ -190,7 +190,7 @@ def export_bundle(
         variant.weights,
     )
     if variant.inference == BFLOAT16:
-        manifest = with_fallback(manifest, variant, workshop)
+        manifest = with_fallback(manifest, variant, builder)
     contents = (variant.xml, variant.weights, *extra, manifest_text(manifest))
     # The manifest last: until it is there, the hashes of the others match nothing.
     write_all(list(zip((*files[:2], *beside, files[2]), contents, strict=True)))
@@ -225,14 +225,14 @@ def _seen_images(
     )
 
 
-def _make(workshop: VariantBuilder, request: ExportRequest) -> tuple[Made, StationError | None]:
+def _make(builder: VariantBuilder, request: ExportRequest) -> tuple[Made, StationError | None]:
     """Make what was asked for; of INT8 that is refused FP16, with what was said.
 
     Where the fastest is asked for, all that are compared; of one that is refused, why.
     """
     if request.precision is None:
         log.info("making %s", ", ".join(one.value for one in COMPARED))
-        return make_all(workshop, COMPARED, {}), None
+        return make_all(builder, COMPARED, {}), None
     log.info("making %s", request.precision.value)
     try:
         return {request.precision: builder.make(request.precision)}, None
@@ -269,7 +269,7 @@ def with_precision(manifest: Manifest, update: dict[str, Any]) -> Manifest:
     return manifest.model_copy(update={"precision": precision})
 
 
-def with_fallback(manifest: Manifest, variant: Variant, workshop: VariantBuilder) -> Manifest:
+def with_fallback(manifest: Manifest, variant: Variant, builder: VariantBuilder) -> Manifest:
     """Say what the arithmetic needs, and what a processor without it computes instead."""
     needs = {"cpu_features": BFLOAT16_FEATURES}
     accuracy = builder.fallback_accuracy(variant)

@@ -14,7 +14,7 @@ COMPARED = (ExportPrecision.FP32, ExportPrecision.BF16, ExportPrecision.INT8)
 Made = dict[ExportPrecision, Variant | str]
 
 
-def latencies_of(builder: VariantBuilder, made: Made) -> dict[ExportPrecision, Latency]:
+def measure_latencies(builder: VariantBuilder, made: Made) -> dict[ExportPrecision, Latency]:
     """Measure what was made.
 
     Raises:

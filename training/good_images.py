@@ -110,7 +110,7 @@ def without(samples: Sequence[Sample], suspects: Collection[Sample]) -> tuple[Sa
     return tuple(sample for sample in samples if image_hash(sample) not in contents)
 
 
-def check_of(
+def make_check(
     splits: Splits,
     found: GoodImages,
     calibration: Calibration,
@@ -128,7 +128,7 @@ def check_of(
     suspects = tuple(dict.fromkeys([*calibration.suspects, *found.suspects]))
     if len(good) < MIN_FOR_OUTLIERS:
         log.warning("%d good images are too few to look for defects among them", len(good))
-    warn_of(suspects, calibration)
+    warn_about(suspects, calibration)
     strangest = _strangest(scored, suspects, confirmed)
     if strangest:
         log.info(

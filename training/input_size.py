@@ -237,7 +237,7 @@ def size_advice(
         return text
     count = len(starts(height, side, overlap)) * len(starts(width, side, overlap))
     how = f"--tile {side} inspects them in {count} tiles, in about {count} times the time"
-    return f"{told}; {how if tileable else f'{how}, with patchcore: this algorithm takes no tiles'}"
+    return f"{text}; {how if tileable else f'{how}, with patchcore: this algorithm takes no tiles'}"
 
 
 def _tile_advice(spec: InputSpec) -> str | None:

@@ -203,7 +203,7 @@ def fit_checkpoint(
         refuse_suspects(calibration.suspects)
     check = None
     if config.check_good:
-        check = check_of(
+        check = make_check(
             splits, good, calibration, scored=everything, confirmed=[*confirmed.values()]
         )
     description = Description(

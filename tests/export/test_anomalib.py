@@ -267,7 +267,7 @@ def test_options_that_an_import_does_not_know_are_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        import_of(write_second_generation(tmp_path), "--no-fallback")
+        run_import(write_second_generation(tmp_path), "--no-fallback")
     assert "--no-fallback does not go with --from-anomalib" in capfd.readouterr().err
 
 

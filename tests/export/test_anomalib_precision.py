@@ -16,7 +16,7 @@ from export.anomalib_precision import NO_IMAGES, quantizable
 from export.cli import main
 from export.engines import BFLOAT16_FEATURES, computes_in
 from export.variants import NOT_HERE
-from tests.export.test_anomalib import USAGE, import_of, inspected, reddish
+from tests.export.test_anomalib import USAGE, inspected, reddish, run_import
 from tests.support.foreign_models import verdicts, write_second_generation
 
 
@@ -44,9 +44,9 @@ def test_auto_takes_the_fastest_and_the_report_has_the_figures_of_the_others(
         tmp_path, shape=(1, 3, -1, -1), resize=(32, 32), layers=True, sensitivities=(0.5, 0.5)
     )
     good = ("--calibrate-on", str(data / "train" / "good"), "--judge-on", str(data))
-    assert import_of(model, "--precision", "auto", *good, "--report") == 0
-    said = capfd.readouterr().out
-    assert "the fastest on this PC that passes: fp32 " in said
+    assert run_import(model, "--precision", "auto", *good, "--report") == 0
+    printed = capfd.readouterr().out
+    assert "the fastest on this PC that passes: fp32 " in printed
 
     precision = load_bundle(tmp_path / "part.xml").manifest.precision
     rows = {row.name: row for row in precision.compared}
@@ -72,7 +72,7 @@ def test_an_import_in_int8_decides_as_the_graph_does(
 ) -> None:
     model = write_second_generation(tmp_path, layers=True, sensitivities=(0.3, 0.4))
     good = ("--calibrate-on", str(data / "train" / "good"), "--judge-on", str(data))
-    assert import_of(model, "--precision", "int8", *good) == 0
+    assert run_import(model, "--precision", "int8", *good) == 0
     assert "The bundle computes in int8/f32: of 40 images" in capfd.readouterr().out
 
     loaded = load_bundle(tmp_path / "part.xml")
@@ -95,7 +95,7 @@ def test_bfloat16_says_what_it_needs_and_runs_elsewhere_in_f32(
             patch.setattr(module, "computes_in", lambda precision: True)
         for module in (manifests, detector):
             patch.setattr(module, "processor_features", lambda: frozenset({"amx_bf16"}))
-        assert import_of(model, "--precision", "bf16", "--judge-on", str(data)) == 0
+        assert run_import(model, "--precision", "bf16", "--judge-on", str(data)) == 0
     assert "needs a processor with amx_bf16 or avx512_bf16; on others it runs in f32" in (
         capfd.readouterr().out
     )
@@ -112,18 +112,18 @@ def test_a_precision_is_not_taken_on_trust(
 ) -> None:
     model = write_second_generation(tmp_path, layers=True)
     judge = ("--judge-on", str(data))
-    assert import_of(model, "--precision", "auto") == USAGE
+    assert run_import(model, "--precision", "auto") == USAGE
     assert "give a data set of them with --judge-on" in capfd.readouterr().err
-    assert import_of(model, "--precision", "int8", *judge) == USAGE
+    assert run_import(model, "--precision", "int8", *judge) == USAGE
     assert NO_IMAGES in capfd.readouterr().err
     same = ("--calibrate-on", str(data / "test"), *judge)
-    assert import_of(model, "--precision", "int8", *same) == USAGE
+    assert run_import(model, "--precision", "int8", *same) == USAGE
     assert "Give others to judge by" in capfd.readouterr().err
     (tmp_path / "integers").mkdir()
     whole = write_second_generation(tmp_path / "integers", integers=True)
-    assert import_of(whole, "--precision", "auto", *judge) == USAGE
+    assert run_import(whole, "--precision", "auto", *judge) == USAGE
     assert "computes in integers already" in capfd.readouterr().err
-    assert import_of(whole) == 0  # as it is
+    assert run_import(whole) == 0  # as it is
     assert not (tmp_path / "part.xml").exists()
     for options in (
         ("--precision", "fp16"),

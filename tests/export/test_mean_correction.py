@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
-def subject_of(algorithm: str, shared: Path, folder: Path) -> Quantizable:
+def make_subject(algorithm: str, shared: Path, folder: Path) -> Quantizable:
     model = fitted_once(algorithm, shared)
     onnx = folder / f"{algorithm}.onnx"
     to_onnx_once(model, SIDE, SIDE, onnx, shared=shared)
@@ -39,7 +39,7 @@ def subject_of(algorithm: str, shared: Path, folder: Path) -> Quantizable:
 
 @cache
 def mean_corrected(algorithm: str, shared: Path, folder: Path) -> ov.Model:
-    return quantize(subject_of(algorithm, shared, folder), CALIBRATION, QuantizationRecipe())
+    return quantize(make_subject(algorithm, shared, folder), CALIBRATION, QuantizationRecipe())
 
 
 def mean_received(model: ov.Model, subject: Quantizable, name: str) -> NDArray[np.float64]:
@@ -71,7 +71,7 @@ def maps(model: ov.Model, images: Images) -> list[NDArray[np.float32]]:
 def test_features_have_the_mean_that_they_have_in_floating_point(
     algorithm: str, shared: Path, folder: Path
 ) -> None:
-    subject = subject_of(algorithm, shared, folder)
+    subject = make_subject(algorithm, shared, folder)
     names = subject.corrected_outputs()
     assert {subject.layers[name].split(".")[-1] for name in names} <= {"activation", "centring"}
     corrected = mean_corrected(algorithm, shared, folder)
@@ -86,7 +86,7 @@ def test_features_have_the_mean_that_they_have_in_floating_point(
 
 
 def test_layers_go_on_with_what_they_were_quantized_for(shared: Path, folder: Path) -> None:
-    subject = subject_of("patchcore", shared, folder)
+    subject = make_subject("patchcore", shared, folder)
     corrected = mean_corrected("patchcore", shared, folder)
     by_name = {one.get_friendly_name(): one for one in corrected.get_ordered_ops()}
     for name in subject.corrected_outputs():
@@ -100,7 +100,7 @@ def test_layers_go_on_with_what_they_were_quantized_for(shared: Path, folder: Pa
 def test_a_model_without_features_to_correct_is_quantized_as_it_is(
     shared: Path, folder: Path
 ) -> None:
-    subject = subject_of("ganomaly", shared, folder)
+    subject = make_subject("ganomaly", shared, folder)
     assert subject.corrected_outputs() == []
     unseen = batch(2, first=300).numpy()
     with_means = maps(quantize(subject, CALIBRATION, QuantizationRecipe()), unseen)

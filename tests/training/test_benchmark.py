@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from tests.support.small_training import defective_image, good_image, write, write_mvtec
 from tests.support.warm_start import cold_start
-from training.benchmark import COLUMNS, key_of, place_of, plan, unique_names
+from training.benchmark import COLUMNS, make_key, make_place, plan, unique_names
 from training.checkpoint import load_checkpoint
 from training.cli import main
 from training.config import FitConfig
@@ -223,8 +223,8 @@ def test_the_fit_of_a_killed_worker_is_taken_up_again(
     options = arguments(data, weights, table, *more, "--image-size", "512")
     killed = start(*options)
     wait_for(lambda: states(database)[TrialState.RUNNING] == 1, "running fit")
-    wait_for(lambda: bool(fits_of(killed.pid)), "process that fits")
-    children = fits_of(killed.pid)
+    wait_for(lambda: bool(find_fits(killed.pid)), "process that fits")
+    children = find_fits(killed.pid)
     for child in children:
         os.kill(child, signal.SIGSTOP)
     killed.send_signal(signal.SIGKILL)
@@ -259,7 +259,7 @@ def test_a_worker_that_was_silent_too_long_leaves_its_trial_to_the_other(
     assert "another one took its trial up" in caplog.text
 
 
-def fits_of(parent: int) -> list[int]:
+def find_fits(parent: int) -> list[int]:
     """Return the processes that fit for a benchmark, and not what else is beside it."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):

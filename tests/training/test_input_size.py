@@ -60,12 +60,12 @@ def test_advice_is_given_where_images_lose_much(
     assert (found is None) if reported is None else (reported in (found or ""))
 
 
-def test_tiles_that_become_an_input_of_another_shape_are_told() -> None:
+def test_tiles_that_become_an_input_of_another_shape_are_reported() -> None:
     tiles = TileSpec(height=512, width=512, overlap=0.25)
     assert size_advice((2000, 2000), first_sight((256, 256), tile_plan=tiles)) is None
-    told = size_advice((2000, 2000), first_sight((128, 512), tile_plan=tiles)) or ""
-    assert "tiles of 512×512 pixels are squeezed out of shape to 512×128" in told
-    assert "--image-size auto=256 keeps them square" in told
+    reported = size_advice((2000, 2000), first_sight((128, 512), tile_plan=tiles)) or ""
+    assert "tiles of 512×512 pixels are squeezed out of shape to 512×128" in reported
+    assert "--image-size auto=256 keeps them square" in reported
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_size_follows_what_is_inspected(
     assert why in chosen.sentence
 
 
-def test_an_algorithm_without_tiles_is_said_to_have_none() -> None:
+def test_an_algorithm_without_tiles_is_reported() -> None:
     advice = size_advice((1240, 500), first_sight((256, 256)), tileable=False)
     assert "--tile 500 inspects them in 3 tiles" in (advice or "")
     assert "this algorithm takes no tiles" in (advice or "")

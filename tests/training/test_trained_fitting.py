@@ -245,13 +245,13 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     """With what torchrun tells its processes."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
-    told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(
             [*SHARED_TRAINING, str(tmp_path)],
             cwd=ROOT,
-            env={**os.environ, **told, "RANK": rank, "LOCAL_RANK": rank},
+            env={**os.environ, **variables, "RANK": rank, "LOCAL_RANK": rank},
         )
         for rank in ("0", "1")
     ]

@@ -166,7 +166,7 @@ def test_a_crop_that_does_not_fit_is_an_error_that_says_so(
 
 
 @pytest.mark.parametrize(
-    ("size", "own", "crop", "told"),
+    ("size", "own", "crop", "notes"),
     [
         ((256, 256), None, (400, 100), None),  # a square input takes every shape
         ((160, 400), None, (500, 200), None),
@@ -175,11 +175,11 @@ def test_a_crop_that_does_not_fit_is_an_error_that_says_so(
         ((160, 400), (800, 320), None, None),
     ],
 )
-def test_a_crop_of_another_shape_than_the_models_is_told(
+def test_a_crop_of_another_shape_than_the_models_is_reported(
     size: tuple[int, int],
     own: tuple[int, int] | None,
     crop: tuple[int, int] | None,
-    told: str | None,
+    notes: str | None,
 ) -> None:
     region, wanted = (
         None if sides is None else Crop(x=0, y=0, width=sides[0], height=sides[1])
@@ -188,7 +188,7 @@ def test_a_crop_of_another_shape_than_the_models_is_told(
     formats = (PixelFormat.BGR8,)
     spec = InputSpec(height=size[0], width=size[1], pixel_formats=formats, crop=region)
     found = crop_sentence(spec, wanted)
-    assert (found is None) if told is None else re.search(told, found or "")
+    assert (found is None) if notes is None else re.search(notes, found or "")
 
 
 @pytest.mark.parametrize(
