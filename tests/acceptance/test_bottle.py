@@ -130,6 +130,7 @@ def assert_int8_decides_alike(chain: Chain, bundle: Path) -> None:
     assert size <= MAX_INT8_BYTES
 
 
+@pytest.mark.skipif(not times(0, 1), reason="make soak runs it: quantization takes a minute")
 def test_int8_keeps_auroc_verdicts_and_a_small_bundle(bottle: Chain, tmp_path: Path) -> None:
     assert_int8_decides_alike(bottle, tmp_path / "part.xml")
 

@@ -21,7 +21,8 @@ from tests.support.once import to_onnx_once
 from tests.support.small_training import FEW, SIDE, batch, fitted_once, spotted
 from training.data.loading import first_sight
 
-ALGORITHMS = tuple(sorted(FEW))
+# Of each kind one: with a bank, with distributions, trained. make soak takes all.
+ALGORITHMS = tuple(sorted(FEW)) if times(0, 1) else ("padim", "patchcore", "supersimplenet")
 
 # Of a few random channels INT8 takes away more than of a real backbone's.
 BUDGET = AccuracyBudget(good_shift=0.5, map_correlation=0.5)
