@@ -86,6 +86,9 @@ LATE_VARIABLES = {
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
     "XDG_STATE_HOME",
+    # What libraries set in the tests' own process, once they are loaded there.
+    *("NNCF_CI", "OPENCV_FFMPEG_LOGLEVEL", "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"),
+    *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"),
     # What torchrun tells its processes.
     *("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("RANK", "TORCHELASTIC_RUN_ID", "WORLD_SIZE"),

@@ -24,7 +24,7 @@ COMPARED_ROWS = 64
 class Freshness:
     """Judges the frames of one camera in the order in which it gave them.
 
-    Holds a reference to the last whole frame, never a copy.
+    Holds references to the last frame and the last whole one, never a copy.
     """
 
     def __init__(self, max_age_ms: float, frozen_after: int, live: bool = True) -> None:
@@ -38,7 +38,8 @@ class Freshness:
         self._max_age_ns = max_age_ms * 1e6
         self._frozen_after = frozen_after
         self._live = live
-        self._pixels: Pixels | None = None
+        self._last: Pixels | None = None
+        self._last_whole: Pixels | None = None
         self._identical = 1
         self.reopened()
 
@@ -55,9 +56,8 @@ class Freshness:
         number = self._judge_number(frame)
         clock = self._judge_clock(frame) if self._live else None
         size = self._judge_size(frame) if self._live else None
-        # A damaged frame stands between an image and its repetition, and is no other image.
         whole = frame.status is FrameStatus.COMPLETE and size is None
-        pixels = self._judge_pixels(frame) if whole else None
+        pixels = self._judge_pixels(frame, whole)
         for verdict in (number, clock, size, pixels):
             if verdict is not None and frame.status is FrameStatus.COMPLETE:
                 return replace(frame, status=verdict[0], detail=verdict[1])
@@ -111,12 +111,18 @@ class Freshness:
             return None
         return FrameStatus.INCOMPLETE, f"its shape is {_text(shape)}, it was {_text(before)}"
 
-    def _judge_pixels(self, frame: Frame) -> tuple[FrameStatus, str] | None:
+    def _judge_pixels(self, frame: Frame, whole: bool) -> tuple[FrameStatus, str] | None:
+        """Compare with the frame before and, where that was damaged, with the last whole one."""
         if not self._frozen_after or not frame.pixels.size:
             return None
-        before, self._pixels = self._pixels, frame.pixels
-        if before is None or not identical(before, frame.pixels):
-            self._identical = 1
+        last, last_whole = self._last, self._last_whole
+        self._last = frame.pixels
+        if whole:
+            self._last_whole = frame.pixels
+        before = [last] if last is last_whole else [last, last_whole]
+        if not any(one is not None and identical(one, frame.pixels) for one in before):
+            if whole:
+                self._identical = 1
             return None
         self._identical += 1
         if self._identical < self._frozen_after:

@@ -123,6 +123,7 @@ def test_a_product_is_taught_tried_and_released_at_the_page(
     wait_until(lambda: (station.status()["part"] or {}).get("recipe") == "플랜지 1", "its part")
     assert recipes.in_force("플랜지") == 1
     assert len(list(recipes.images("플랜지").iterdir())) == 4
+    wait_until(lambda: bool(station.events("recipe_released")), "its event")
     (event,) = station.events("recipe_released")
     assert (event["data"]["by"], event["data"]["before"]) == ("Kim (token)", "bolt 1")
     assert event["data"]["trial_parts"] > event["data"]["trial_alike"]
