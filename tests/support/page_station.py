@@ -173,6 +173,12 @@ class PageStation:
         """Return the events of a kind that the page lists, newest first."""
         return [one for one in self.json("/api/numbers")["events"] if one["kind"] == kind]
 
+    def event(self, kind: str) -> dict[str, Any]:
+        """Return the only event of a kind, once the page lists it: it counts every few seconds."""
+        wait_until(lambda: bool(self.events(kind)), f"event {kind}")
+        (event,) = self.events(kind)
+        return event
+
     def parts(self, max_count: int = 50, **wanted: str) -> list[dict[str, Any]]:
         answer = self.get("/api/parts", params={"limit": str(max_count), **wanted})
         assert answer.status_code == 200, answer.text

@@ -209,6 +209,8 @@ _first = threading.Lock()
 # Of a command that was started so: what forks the processes beside it.
 _helper: Preparing | None = None
 _cold = 0
+# What libraries set as they were loaded, which they do in each process that loads them.
+_set_while_loading: dict[str, str] = {}
 _workers_loaded = False
 
 
@@ -373,7 +375,7 @@ def _become(request: Request, streams: Sequence[int]) -> None:
         Limit(*request.limit)()
     os.chdir(request.folder)
     os.environ.clear()
-    os.environ.update(request.environment)
+    os.environ.update({**_set_while_loading, **request.environment})
     time.tzset()
     sys.argv = list(request.arguments)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -391,11 +393,23 @@ def _text(number: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
 
 def _show_as(command: str) -> None:
     """Let the kernel show this command line; one that is too long is cut."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    start, end = int(fields[45]), int(fields[46])
+    start, end = _find_command_line()
     content = command.encode()[: end - start - 2]
     # A last byte that is not 0 tells the kernel that the line ends at the first that is.
     ctypes.memmove(start, content.ljust(end - start - 1, b"\0") + b"-", end - start)
+
+
+def _show_words(words: Sequence[str]) -> None:
+    """Let the kernel show these words, each ended by a 0, as of a program that was started."""
+    start, end = _find_command_line()
+    content = "\0".join(words).encode()[: end - start - 1]
+    ctypes.memmove(start, content.ljust(end - start, b"\0"), end - start)
+
+
+def _find_command_line() -> tuple[int, int]:
+    """Return where the kernel reads the command line of this process."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return int(fields[45]), int(fields[46])
 
 
 def run(request: Request) -> None:
@@ -407,6 +421,8 @@ def run(request: Request) -> None:
         sys.exit(0)
     if request.module == WORKER[-1]:  # whose command line names none of what it has loaded
         _show_as(f"{sys.executable} -u -c {BOOTSTRAP}")
+    else:
+        _show_words([sys.executable, *request.arguments])
     sys.exit(import_module(request.module).main())
 
 
@@ -419,4 +435,7 @@ if __name__ == "__main__":
     gc.freeze()
     # By its own name, which is the one that commands import, not as __main__.
     this = import_module("tests.support.warm_start")
+    this._set_while_loading.update(
+        {name: value for name, value in os.environ.items() if name not in environment}
+    )
     this.run(this.serve(socket.socket(fileno=int(number)), environment))

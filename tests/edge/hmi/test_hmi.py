@@ -167,7 +167,7 @@ def test_a_threshold_is_previewed_changed_kept_over_a_restart_and_taken_back(
         after = [part["result"] for part in station.parts(max_count=50) if part["seq"] >= first]
         assert set(after) == {"OK"}
         wait_until(lambda: bool(station.events("threshold_changed")), "it is recorded")
-        (event,) = station.events("threshold_changed")
+        event = station.event("threshold_changed")
         assert event["data"]["comment"] == "a trial" and event["data"]["by"] == "token"
         assert station.stop() == 0
 

@@ -69,7 +69,7 @@ def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation
         wait_until(
             lambda: station.parts(max_count=1)[0]["result"] == "OK", "a part without the label"
         )
-        (event,) = station.events("mask_changed")
+        event = station.event("mask_changed")
         assert event["data"]["comment"] == "label"
         page.set_viewport_size({"width": SIZES["phone"][0], "height": SIZES["phone"][1]})
         page.locator("#language").click()
