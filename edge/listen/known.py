@@ -24,6 +24,10 @@ class ReportedJournal:
     seq: int = 0
     head: str = ""
 
+    def agrees_with(self, older: "ReportedJournal") -> bool:
+        """Return whether a report that is no newer can be of the same chain."""
+        return self.position > older.position or not older.head or self.head == older.head
+
 
 class KnownJournals:
     """The numbers of each journal that arrived, and what its station says of it."""

@@ -370,14 +370,10 @@ class Store(KnownJournals):
             )
 
     def _keep_reported(self, reported: ReportedJournal) -> bool:
-        """Remember the newest head; False when another one was told for the same record."""
+        """Remember the newest head; False when the same record was reported with another."""
         known = self._reported.get((reported.station, reported.journal))
         if known is not None and known.position >= reported.position:
-            return (
-                known.position > reported.position
-                or not reported.head
-                or known.head == reported.head
-            )
+            return known.agrees_with(reported)
         key = self._key(reported.station, reported.journal)
         self._database.execute(
             "UPDATE journal SET first_seq = ?, follows = ?, position = ?, seq = ?, head = ?"

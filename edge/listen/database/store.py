@@ -447,14 +447,10 @@ class DatabaseStore(KnownJournals):
     def _write_reported(
         self, connection: Connection, reported: ReportedJournal, now: datetime, made: "_Made"
     ) -> bool:
-        """Remember the newest head; False when another one was told for the same record."""
+        """Remember the newest head; False when the same record was reported with another."""
         known = self._reported.get((reported.station, reported.journal))
         if known is not None and known.position >= reported.position:
-            return (
-                known.position > reported.position
-                or not reported.head
-                or known.head == reported.head
-            )
+            return known.agrees_with(reported)
         key = self._journal_key(connection, (reported.station, reported.journal), now, made)
         connection.execute(
             sa.update(t.journal)
