@@ -57,7 +57,7 @@ Findings = Generator[Finding, None, Frame | None]
 
 
 @dataclass(frozen=True, slots=True)
-class TestExtent:
+class Thoroughness:
     """How thorough the tests are; smaller ones make a shorter visit."""
 
     images: int = IMAGES
@@ -67,7 +67,7 @@ class TestExtent:
 
 
 def camera_findings(
-    settings: CameraSettings, stations: list[int], limits: TestExtent = TestExtent()
+    settings: CameraSettings, stations: list[int], limits: Thoroughness = Thoroughness()
 ) -> Findings:
     """Look at a camera; returns its last complete image, None where there is none.
 
@@ -124,7 +124,7 @@ def _files(settings: CameraSettings) -> Findings:
     return frame
 
 
-def _device(settings: CameraSettings, stations: list[int], limits: TestExtent) -> Findings:
+def _device(settings: CameraSettings, stations: list[int], limits: Thoroughness) -> Findings:
     device = f"/dev/video{settings.uri}" if settings.uri.isdecimal() else settings.uri
     if Path(device).exists():
         if not device.startswith("/dev/v4l/"):
@@ -141,7 +141,7 @@ def _device(settings: CameraSettings, stations: list[int], limits: TestExtent) -
     return (yield from _live(settings, limits))
 
 
-def _genicam(settings: CameraSettings, stations: list[int], limits: TestExtent) -> Findings:
+def _genicam(settings: CameraSettings, stations: list[int], limits: Thoroughness) -> Findings:
     try:
         name = parse_uri(settings.uri)
         seen = list_cameras()
@@ -202,7 +202,7 @@ def _in_use(owner: str, by_station: bool) -> Iterator[Finding]:
     )
 
 
-def _live(settings: CameraSettings, limits: TestExtent) -> Findings:
+def _live(settings: CameraSettings, limits: Thoroughness) -> Findings:
     """Open a camera as the station does, but running free, and count what it loses."""
     running_free = settings.model_copy(update={"trigger": TriggerSettings()})
     supervision = settings.supervision
@@ -276,7 +276,7 @@ def _counted(report: CameraReport) -> Iterator[Finding]:
         )
 
 
-def loss_finding(test: LossTest, limits: TestExtent) -> Finding:
+def loss_finding(test: LossTest, limits: Thoroughness) -> Finding:
     """Say what a loss test means."""
     subject = "loss test"
     gave = f"{test.images} images in {test.seconds:.1f} s ({test.rate_fps:.1f} a second)"
@@ -307,7 +307,7 @@ def loss_finding(test: LossTest, limits: TestExtent) -> Finding:
     return good(subject, f"{gave}, none lost")
 
 
-def _triggers(settings: CameraSettings, limits: TestExtent) -> Iterator[Finding]:
+def _triggers(settings: CameraSettings, limits: Thoroughness) -> Iterator[Finding]:
     trigger = settings.trigger
     if trigger.mode == "free_run" or camera_kind(settings.uri) in TRIGGERED_FILES:
         return

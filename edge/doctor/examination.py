@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge.contract.announcements import Meta
-from edge.doctor.camera import TestExtent, camera_findings
+from edge.doctor.camera import Thoroughness, camera_findings
 from edge.doctor.finding import Finding, Grade, fault, finding_line, good, not_seen, summary
 from edge.doctor.machine import governor_finding, receive_buffer_finding, usb_memory_finding
 from edge.doctor.modbus import modbus_finding
@@ -44,7 +44,7 @@ def run_doctor(
     model: bool,
     emit: Callable[[str], None],
     lamp_test: bool = False,
-    limits: TestExtent = TestExtent(),
+    limits: Thoroughness = Thoroughness(),
 ) -> int:
     """Look at everything, say it line by line; reads only.
 
@@ -78,7 +78,7 @@ def examination(
     *,
     model: bool,
     lamp_test: bool = False,
-    limits: TestExtent = TestExtent(),
+    limits: Thoroughness = Thoroughness(),
 ) -> Iterator[Finding]:
     """Yield one finding after the other, each as soon as it is known; see ``run_doctor``."""
     stations = running_stations()
@@ -153,7 +153,7 @@ def _meta_like(settings: Settings) -> Meta:
 
 
 def _camera(
-    settings: Settings, stations: list[int], limits: TestExtent, seen: list[Frame]
+    settings: Settings, stations: list[int], limits: Thoroughness, seen: list[Frame]
 ) -> Iterator[Finding]:
     frame = yield from camera_findings(settings.camera, stations, limits)
     if frame is not None:

@@ -157,7 +157,7 @@ class Preparing:
         process: kept as long as it is needed.
         """
         self.environment = environment
-        self._process = process
+        self.process = process
         self._asking = threading.Lock()
         self._socket = connection
 
@@ -175,6 +175,12 @@ class Preparing:
                 env=environment,
             )
         return cls(ours, environment, process)
+
+    def end(self) -> None:
+        """Let the process end."""
+        self._socket.close()
+        if self.process is not None:
+            self.process.wait()
 
     def start(self, request: Request, streams: Sequence[int]) -> int:
         """Return the process id of a new child of this process.
@@ -321,6 +327,7 @@ def serve(connection: socket.socket, environment: Mapping[str, str]) -> Request:
         if (between := os.fork()) == 0:
             if (child := os.fork()) == 0:
                 request = Request(**json.loads(content))
+                connection.detach()  # its number may be that of a stream that was asked for
                 _become(request, streams)
                 alone = {*RUN_AS_MAIN, WORKER[-1]}
                 return request if request.module in alone else _with_helper(request, environment)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge.cameras.genicam import gvcp
-from edge.doctor.camera import TestExtent, camera_findings, loss_finding, trigger_finding
+from edge.doctor.camera import Thoroughness, camera_findings, loss_finding, trigger_finding
 from edge.doctor.examination import bounded
 from edge.doctor.finding import Finding, Grade, good
 from edge.doctor.image_tests import LossTest, TriggerTest
@@ -27,7 +27,7 @@ from tests.support.station_process import StationProcess
 
 # All images of a test fit: one that meets a busy machine loses none.
 ROOMY = {"buffers": 64}
-QUICK = TestExtent(images=40, loss_s=10.0, triggers=3, edge_s=0.3)
+QUICK = Thoroughness(images=40, loss_s=10.0, triggers=3, edge_s=0.3)
 FAST_FPS = 100.0
 # The doctor waits for so long for an answer.
 MAX_STALL_S = 0.4
@@ -289,7 +289,7 @@ def test_who_holds_a_device_is_found(tmp_path: Path) -> None:
 def test_a_loss_test_is_good_only_when_every_image_came_whole_and_new(
     test: LossTest, grade: Grade, words: str
 ) -> None:
-    finding = loss_finding(test, TestExtent())
+    finding = loss_finding(test, Thoroughness())
 
     assert finding.grade is grade
     assert words in finding.found

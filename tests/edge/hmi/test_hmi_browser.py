@@ -81,9 +81,16 @@ def shot(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
-def unlock(page: Page, token: str = TOKEN) -> None:
+def unlock(page: Page, name: str = "") -> None:
+    """Unlock; what is typed while the dialog waits for its answer reaches nothing behind it."""
+    offer_token(page, TOKEN, name)
+    expect(page.locator("#ask")).to_be_hidden()
+
+
+def offer_token(page: Page, token: str, name: str = "") -> None:
     page.locator("#unlock").click()
     page.locator("#token").fill(token)
+    page.locator("#name").fill(name)
     page.locator("#ask-ok").click()
 
 
@@ -244,7 +251,7 @@ def test_a_threshold_is_previewed_by_everybody_and_changed_only_with_the_token(
     expect(page.locator("#flips a").first).to_contain_text("NOK")
     assert station.status()["status"]["model"]["threshold"] == own
 
-    unlock(page, "a wrong one")
+    offer_token(page, "a wrong one")
     expect(page.locator("#ask-error")).to_have_text("the token is wrong.")
     page.locator("#ask-cancel").click()
     expect(apply).to_be_disabled()
@@ -336,10 +343,7 @@ def test_who_unlocks_may_give_a_name_and_is_called_by_it(
     page = opened(f"parts/{part['seq']}", locale="ko-KR")
     expect(page.locator("html")).to_have_attribute("lang", "ko")  # as the browser asks
 
-    page.locator("#unlock").click()
-    page.locator("#name").fill("김철수")
-    page.locator("#token").fill(TOKEN)
-    page.locator("#ask-ok").click()
+    unlock(page, "김철수")
     page.get_by_text("오검출: 실제로는 양품").click()
 
     expect(page.locator("#detail")).to_contain_text("오검출 표시됨 (김철수 (token))")
@@ -423,10 +427,11 @@ def test_a_reverse_proxy_shows_the_whole_page_below_a_path_and_it_acts_there(
         assert download.value.url.startswith(f"{proxy.address}api/parts.csv")
 
         proxy.forwards = False
-        unlock(page)
+        offer_token(page, TOKEN)
         expect(page.locator("#ask-error")).to_contain_text("foreign site")
         proxy.forwards = True
         page.locator("#ask-ok").click()
+        expect(page.locator("#ask")).to_be_hidden()
         page.get_by_text("False reject: it was good").click()
         expect(page.locator("#detail")).to_contain_text("Marked: false reject")
         assert all(url.startswith((proxy.address, "data:")) for url in asked)
@@ -730,7 +735,7 @@ def test_a_lost_camera_is_an_error_with_its_next_step_and_can_be_acknowledged(
         expect(page.locator("#state li.bad")).to_contain_text("케이블, 전원, 네트워크를")
         expect(page.locator("#state li.bad [lang=en]")).not_to_be_empty()
         page.locator("#unlock").click()
-        unlock(page, "a wrong one")
+        offer_token(page, "a wrong one")
         expect(page.locator("#ask-error")).to_contain_text("토큰이 없거나 맞지 않습니다.")
         page.close()
 

@@ -31,7 +31,7 @@ from edge.recipes.taught import read_taught
 from edge.settings.station import Settings
 from tests.edge.hmi.test_hmi_browser import DEMO, SIZES, shot, unlock
 from tests.support.browser import browser
-from tests.support.page_station import GENEROUS_S, TOKEN, PageStation, wait_until
+from tests.support.page_station import GENEROUS_S, PageStation, wait_until
 from tests.support.sample_verdict import sample_verdict
 from tests.support.small_teacher import write_small_teacher
 
@@ -80,10 +80,7 @@ def test_a_product_is_taught_tried_and_released_at_the_page(
     page.locator("#teach-begin .primary").click()
     expect(page.locator("#toast")).to_contain_text("known by name")
     page.locator("#unlock").click()  # locks
-    page.locator("#unlock").click()
-    page.locator("#token").fill(TOKEN)
-    page.locator("#name").fill("Kim")
-    page.locator("#ask-ok").click()
+    unlock(page, "Kim")
     page.locator("#teach-begin .primary").click()
     page.locator("#teach-one").click()
     expect(page.locator("#teach-thumbs li")).to_have_count(1)
