@@ -1,7 +1,6 @@
 """``edge-run --teach``: a model of a new product from good images, on the inspection PC."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from edge.recipes.content import RecipeContent, follow_up, read_product_settings
 from edge.recipes.folder import RecipeFolder, RecipeVersion
 from edge.recipes.names import recipe_name
 from edge.redaction import one_line
+from edge.system.priority import COMPUTES_BESIDE, lower_priority
 from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.guarantees import guarantee_sentence
 from edge.teaching.images import ReadImages, find_images
@@ -24,8 +24,6 @@ from edge.teaching.taught_bundle import TaughtBundle
 from edge.teaching.teach import TaughtModel, TeachingOrder
 from edge.teaching.views import MAX_FEW_IMAGES
 
-# Below the line that inspects meanwhile.
-_NICENESS = 10
 _STRANGEST = 5
 _MAX_NAMED = 5
 
@@ -69,7 +67,7 @@ def run_teach(command: TeachCommand, emit: Callable[[str], None]) -> None:
     """
     _check(command)
     content, view = _product(command)
-    os.nice(_NICENESS)
+    lower_priority(COMPUTES_BESIDE)
     built = build(
         BuildOrder(
             name=command.name,

@@ -1,6 +1,5 @@
 """The whole examination, in the order in which a person would look."""
 
-import os
 import queue
 import threading
 import time
@@ -28,11 +27,11 @@ from edge.doctor.telemetry import telemetry_finding
 from edge.imaging.frame import Frame
 from edge.settings.station import Settings
 from edge.station.recording.reports import meta
+from edge.system.priority import COMPUTES_BESIDE, lower_priority
 
 # A driver that has not returned by then will not: opening, two tests, two closings.
 CAMERA_LIMIT_S = 90.0
 # Beside a station that runs, the doctor takes what is left of the processor.
-POLITE = 19
 
 
 def run_doctor(
@@ -83,7 +82,7 @@ def examination(
     """Yield one finding after the other, each as soon as it is known; see ``run_doctor``."""
     stations = running_stations()
     if stations:
-        os.nice(POLITE)
+        lower_priority(COMPUTES_BESIDE)
         yield good("stations", f"running on this PC: {named(stations)}")
     if settings is not None and config is not None:
         yield good("settings", f"{config}, sha256 {settings.sha256[:12]}")

@@ -25,13 +25,12 @@ from edge.bundle.manifest import Bundle, load_bundle
 from edge.errors import BundleDamaged, BundleError, ModelError, StationError
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.self_test import SelfTestFailed, self_test
+from edge.system.priority import COMPUTES_BESIDE, lower_priority
 from edge.system.processor import pc_identity
 
 # A model that takes longer to compile and test will not come.
 TRIAL_LIMIT_S = 300.0
 MAX_REMEMBERED = 500
-# Below the line that inspects meanwhile.
-NICENESS = 10
 
 _FOLDER = "tried-models"
 _KINDS = {kind.__name__: kind for kind in (BundleDamaged, SelfTestFailed, ModelError)}
@@ -165,7 +164,7 @@ def _remember(passed: Path) -> None:
 def main() -> int:
     """Be the process that may crash: read what to try, and tell how it went."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(NICENESS)
+    lower_priority(COMPUTES_BESIDE)
     with suppress(OSError):  # where memory runs out, this process goes and not the station
         Path("/proc/self/oom_score_adj").write_text("1000")
     asked = json.loads(sys.stdin.readline())

@@ -31,12 +31,12 @@ from edge.inspection.preprocessing import inspected_box
 from edge.inspection.thresholding import Result, decide
 from edge.recipes.folder import RecipeFolder
 from edge.section import Section
+from edge.system.priority import COMPUTES_BESIDE, lower_priority
 from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.line_comparison import LineComparison, LineParts, compare
 from edge.teaching.product_view import ProductView, make_view
 from edge.teaching.teach import ScoredImage, TeachingOrder
 
-NICENESS = 10
 # Of the strangest images, so that somebody sees what is strange about them.
 MAX_MAPS = 8
 _MAP_PX = 640
@@ -143,7 +143,7 @@ class BuildReport(Section):
 def main() -> int:
     """Be the process; what it writes is whole before its result is."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(NICENESS)
+    lower_priority(COMPUTES_BESIDE)
     with suppress(OSError):  # where memory runs out, this process goes and not the station
         Path("/proc/self/oom_score_adj").write_text("1000")
     asked = BuildRequest.model_validate_json(sys.stdin.readline())

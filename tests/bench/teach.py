@@ -26,7 +26,7 @@ from tests.edge.conftest import edge_run_command
 COUNTS, THREADS = (20, 200), 2
 FEW = 20
 TURNS, QUIET_S = 3, 12.0
-DEMO = Path("configs/demo")
+DEMO = Path("configs/demo").absolute()
 
 
 def edge_run(*arguments: object) -> str:

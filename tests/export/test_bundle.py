@@ -222,3 +222,25 @@ def test_a_bundle_whose_name_is_no_utf_8_is_written_and_verified(
     assert main([str(checkpoint), "--precision", "fp32", "-o", str(path)]) == 0
     assert load_bundle(path).manifest.identity.name == "\\xbe\\xe7ǰ"
     assert main(["--verify", str(path)]) == 0
+
+
+def test_a_bundle_is_never_written_through_a_link(
+    tmp_path: Path, bundle: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim, shared = tmp_path / "victim", tmp_path / "shared"
+    victim.write_text("precious")
+    shared.mkdir()
+    own = tmp_path / "own.xml"
+    for place in (own, shared / "part.xml"):
+        for suffix in (".xml", ".bin", ".json"):
+            place.with_suffix(suffix).symlink_to(victim)
+    shared.chmod(0o1777)
+
+    arguments = [str(checkpoint), "--precision", "fp32", "-o"]
+    assert main([*arguments, str(shared / "part.xml")]) == USAGE
+    assert "symbolic link in a folder that others may write" in capsys.readouterr().err
+    assert main([*arguments, str(own)]) == 0
+
+    assert victim.read_text() == "precious"
+    assert not own.is_symlink()
+    assert main(["--verify", str(own)]) == 0

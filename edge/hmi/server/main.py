@@ -50,12 +50,11 @@ from edge.hmi.server.taught_images import TaughtImages
 from edge.processes.link import Link, LinkBroken, Received
 from edge.settings.hmi import HmiSettings
 from edge.system.log_output import log_to_stderr
+from edge.system.priority import READ_BESIDE, lower_priority
 from edge.system.process_end import exit_process
 
 log = logging.getLogger(__name__)
 
-# The line goes first, whoever looks at it.
-NICENESS = 10
 # The kernel lets go of who does not read the answer.
 UNREAD_LIMIT_MS = 20_000
 SEND_BUFFER_BYTES = 256 * 1024
@@ -126,7 +125,7 @@ class StationLink:
 def main() -> int:
     """Serve until the link to the station ends; return the exit code of the process."""
     log_to_stderr()
-    os.nice(NICENESS)
+    lower_priority(READ_BESIDE)
     cv2.setNumThreads(1)
     link = Link(Connection(int(sys.argv[1])), STATION_MESSAGES)
     try:

@@ -62,6 +62,7 @@ from edge.settings.station import Settings
 from edge.settings.teach import TeachSettings
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.sinks import memory_bytes
+from edge.system.priority import READ_BESIDE
 from edge.teaching.build_process import BuildReport, BuildRequest, RecipeAt
 from edge.teaching.images import taught_image
 from edge.teaching.scene import look_at, scene_changed
@@ -71,7 +72,6 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.1
 # Parts that wait to be captured or judged; more are missed, and counted.
 MAX_WAITING, MAX_WAITING_BYTES = 4, 128 * 2**20
-NICENESS = 10
 # From then on somebody else may go on with what was begun, or end it.
 ABANDONED_S = 900.0
 MAX_TRIAL_PARTS = 24
@@ -582,7 +582,7 @@ class Teaching:
     def run(self, ending: Callable[[], bool]) -> None:
         """Capture, judge and look after the build until the page ends."""
         with suppress(OSError):  # of this thread alone, as Linux counts it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), READ_BESIDE)
         while not ending():
             try:
                 self.look(LOOK_S)

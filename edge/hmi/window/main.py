@@ -1,6 +1,5 @@
 """The process of the window: draws the newest part, ends with its station or when closed."""
 
-import os
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -13,9 +12,9 @@ from edge.hmi.contents import DecidedPart
 from edge.hmi.messages import STATION_MESSAGES, PartDecided, StationMessage
 from edge.hmi.server.live_view import Image
 from edge.processes.link import Link, LinkBroken, Received
+from edge.system.priority import READ_BESIDE, lower_priority
 from edge.system.process_end import exit_process
 
-NICENESS = 10
 NAME = "edge-run"
 CARD_PX = (360, 480, 3)
 BAR_PX = 44
@@ -41,7 +40,7 @@ def draw_part(part: DecidedPart, image: Image | None) -> NDArray[np.uint8]:
 
 def main() -> int:
     """Show parts until the window is closed or the link ends."""
-    os.nice(NICENESS)
+    lower_priority(READ_BESIDE)
     link = Link(Connection(int(sys.argv[1])), STATION_MESSAGES)
     newest: list[Received[StationMessage] | None] = [None]
     cv2.namedWindow(NAME, cv2.WINDOW_NORMAL)

@@ -41,12 +41,11 @@ from edge.plc.opcua.station_nodes import Recorded, StationNodes
 from edge.plc.opcua.usable import read_certificate, read_password, server_url
 from edge.processes.link import Link, LinkBroken
 from edge.system.log_output import log_to_stderr
+from edge.system.priority import READ_BESIDE, lower_priority
 from edge.system.process_end import exit_process
 
 log = logging.getLogger(__name__)
 
-# The line goes first, whoever reads.
-NICENESS = 10
 # How often the station hears that the process lives; rows that were not announced are found, too.
 REPORT_S = 1.0
 END_LIMIT_S = 2.0
@@ -190,7 +189,7 @@ def main() -> int:
     log_to_stderr()
     # What clients do wrong is no news of the station's.
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-    os.nice(NICENESS)
+    lower_priority(READ_BESIDE)
     gc.disable()  # a third of the time to build the address space, which is all kept
     link = Link(Connection(int(sys.argv[1])), OPCUA_STATION_MESSAGES)
     try:
