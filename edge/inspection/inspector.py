@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.manifest import Areas
 from edge.errors import FrameUnsuitable, ModelError, PartAmbiguous, PartNotFound
 from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
 from edge.imaging.pose import PartPose
@@ -59,6 +60,7 @@ class Inspection:
         located: where the part was found; None of a model that does not look for it.
         part_id: what a code on the part says; None where none was read.
         zones: what was decided about each zone; empty of a model without any.
+        areas: what of the image counts; None where all of it does, or nothing was decided.
         durations: stage times.
     """
 
@@ -76,6 +78,7 @@ class Inspection:
     placement: Box | None = None
     located: Located | None = None
     zones: tuple[ZoneDecision, ...] = ()
+    areas: Areas | None = field(default=None, repr=False)
     part_id: str | None = None
     durations: Durations = Durations()
 
@@ -220,6 +223,7 @@ class Inspector:
             regions_truncated=truncated,
             placement=placement,
             zones=zones,
+            areas=criteria.input.areas,
         )
 
     def _regions(

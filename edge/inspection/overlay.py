@@ -1,4 +1,4 @@
-"""The overlay: a frame with its anomaly map, regions and result, for people."""
+"""The overlay: a frame with its anomaly map, areas, regions and result, for people."""
 
 import textwrap
 
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.imaging.frame import Box, Pixels
+from edge.inspection.areas import ignored_pixels
 from edge.inspection.heat_map import blend_heat_map
 from edge.inspection.inspector import Inspection
 from edge.inspection.thresholding import Result
@@ -47,6 +48,7 @@ def draw_overlay(pixels: Pixels, inspection: Inspection) -> Image:
     if anomaly_map is not None and scale is not None and place is not None:
         place = Box(*(v * factor for v in (place.x, place.y, place.width, place.height)))
         blend_heat_map(canvas, place, anomaly_map, scale)
+    _draw_areas(canvas, inspection, factor)
     for region in inspection.regions:
         box = [v * factor for v in (region.x, region.y, region.width, region.height)]
         _draw_box(canvas, box)
@@ -81,6 +83,37 @@ def _draw_box(canvas: Image, box: list[int]) -> None:
     corners = (x - gap, y - gap), (x + width + gap, y + height + gap)
     cv2.rectangle(canvas, *corners, INK, line + 2)
     cv2.rectangle(canvas, *corners, COLOURS[Result.NOK], line)
+
+
+def _draw_areas(canvas: Image, inspection: Inspection, factor: int) -> None:
+    """Draw outlines: of the part where it was looked for, of what is ignored, and of the zones."""
+    located, box, areas = inspection.located, inspection.map_box, inspection.areas
+    matrix = np.eye(2, 3) if located is None else located.pose.matrix()
+
+    def outline(points: NDArray[np.float64], colour: tuple[int, int, int]) -> NDArray[np.int32]:
+        placed = points @ matrix[:, :2].T + matrix[:, 2]
+        corners = np.rint(placed * factor - 0.5).astype(np.int32)
+        for ink, line in ((INK, _line_px(canvas) + 2), (colour, _line_px(canvas))):
+            cv2.polylines(canvas, [corners], True, ink, line, cv2.LINE_AA)
+        return corners
+
+    if located is not None and box is not None:
+        right, bottom = box.x + box.width, box.y + box.height
+        rectangle = [(box.x, box.y), (right, box.y), (right, bottom), (box.x, bottom)]
+        outline(np.array(rectangle, np.float64), WHITE)
+    if areas is None:
+        return
+    ignored = ignored_pixels(areas).astype(np.uint8)
+    for edge in cv2.findContours(ignored, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
+        outline(edge[:, 0, :] + 0.5, GREY)
+    rejected = {one.name for one in inspection.zones if one.result is Result.NOK}
+    for zone in areas.zones:
+        colour = COLOURS[Result.NOK] if zone.name in rejected else WHITE
+        corners = outline(np.array(zone.polygon), colour)
+        x, y = corners[corners[:, 1].argmin()]
+        for ink, line in ((INK, 3), (colour, 1)):
+            place = (int(x), int(y) - 2 * _line_px(canvas) - 3)
+            cv2.putText(canvas, readable(zone.name), place, _FONT, 0.45, ink, line, cv2.LINE_AA)
 
 
 def _with_label(canvas: Image, text: str, colour: tuple[int, int, int]) -> Image:

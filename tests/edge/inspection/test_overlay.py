@@ -1,18 +1,23 @@
 """Overlay images: readable on any frame, and the frame stays as it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Crop, load_bundle
+from edge.bundle.manifest import Areas, Crop, Zone, load_bundle
 from edge.contract.verdict import Verdict
-from edge.imaging.frame import Frame, FrameStatus, Pixels
+from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
 from edge.imaging.image_files import read_image
+from edge.imaging.pose import PartPose
+from edge.inspection.alignment import Located
 from edge.inspection.criteria import Limits, decision_criteria
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
-from edge.inspection.overlay import draw_overlay
+from edge.inspection.overlay import COLOURS, GREY, WHITE, draw_overlay
+from edge.inspection.thresholding import Result
+from edge.inspection.zones import ZoneDecision
 from edge.station.images.overlay_folder import OverlayWriter, file_name
 from tests.support.small_bundle import defective_image, good_image
 
@@ -48,6 +53,44 @@ def test_a_good_part_is_only_labelled(inspector: Inspector) -> None:
 
     assert np.array_equal(drawn[60:], pixels[60:])
     assert not np.array_equal(drawn[:60], pixels[:60])
+
+
+def test_what_is_ignored_and_zones_are_outlined_where_the_part_lies(inspector: Inspector) -> None:
+    pixels = good_image(1, 480, 640)
+    frame = Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0)
+    square = ((100.0, 100.0), (200.0, 100.0), (200.0, 200.0), (100.0, 200.0))
+    zones = [
+        Zone(name=name, polygon=tuple((x + right, y) for x, y in square))
+        for name, right in (("face", 0.0), ("bore", 150.0))
+    ]
+    label = ((100.0, 250.0), (200.0, 250.0), (200.0, 300.0), (100.0, 300.0))
+    # A quarter turn about (240, 240): what lay at (x, y) of the reference lies at (480 - y, x).
+    pose = PartPose(x=240.0, y=240.0, angle_deg=90.0, pivot_x=240.0, pivot_y=240.0)
+    inspection = replace(
+        inspector.inspect(frame),
+        located=Located(pose=pose, likeness=1.0, outside=0.0),
+        map_box=Box(90, 90, 300, 300),
+        areas=Areas(width=640, height=480, ignore=(label,), zones=tuple(zones)),
+        zones=(
+            ZoneDecision(
+                name="bore", result=Result.NOK, score=2.0, threshold=1.0, normalized_score=0.9
+            ),
+        ),
+    )
+
+    drawn = draw_overlay(pixels, inspection)
+
+    def shows(x: int, y: int, colour: tuple[int, int, int]) -> bool:
+        """Tell whether a colour is drawn where a point of the reference lies."""
+        column, row = 480 - y, x
+        around = drawn[row - 2 : row + 3, column - 2 : column + 3].astype(int)
+        return bool((np.abs(around - colour).max(axis=2) < 30).any())
+
+    assert shows(150, 100, WHITE)  # the zone that is good
+    assert shows(300, 100, COLOURS[Result.NOK])  # and the one that rejected
+    assert shows(150, 250, GREY)  # what is ignored
+    assert shows(240, 90, WHITE)  # the region that was looked for
+    assert np.array_equal(drawn[440:, 560:], pixels[440:, 560:])
 
 
 def test_the_frame_itself_is_not_drawn_on(inspector: Inspector) -> None:
