@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from tests.support.warm_start import Preparing, Request
@@ -12,11 +13,17 @@ def main() -> None:
     os.write(int(sys.argv[1]), b"open")
 
 
+def command_line(pid: int) -> list[bytes]:
+    """Return the command line of a process, which is empty until the kernel has written it."""
+    while not (content := Path(f"/proc/{pid}/cmdline").read_bytes()):
+        time.sleep(0.01)
+    return content.split(b"\0")
+
+
 def test_a_stream_stays_open_whatever_number_it_has() -> None:
     preparing = Preparing.begin([])
     assert preparing.process is not None
-    words = Path(f"/proc/{preparing.process.pid}/cmdline").read_bytes().split(b"\0")
-    own = int(words[3])  # the number at which that process itself is asked
+    own = int(command_line(preparing.process.pid)[3])  # where that process itself is asked
     reading, writing = os.pipe()
     pid = preparing.start(
         Request(
@@ -27,7 +34,7 @@ def test_a_stream_stays_open_whatever_number_it_has() -> None:
             environment=dict(os.environ),
             umask=-1,
             new_session=False,
-            limit=None,
+            change=None,
         ),
         [0, 1, 2, writing],
     )

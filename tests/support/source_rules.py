@@ -1,10 +1,12 @@
 """The rules of the house over the source text: who imports whom, and how classes are built."""
 
 import ast
+import gc
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PACKAGES = ("edge", "training", "export")
@@ -76,7 +78,8 @@ class Module:
     Attributes:
         name: dotted, of a package without ``__init__``.
         path: relative to the root.
-        nodes: of the tree, which is walked once: rules look at them again and again.
+        nodes: of the tree, which is walked once: rules look at them again and again. Without
+            the contexts of names, which stand there once for each name.
     """
 
     name: str
@@ -106,15 +109,32 @@ class Import:
 def read_modules(root: Path, packages: Iterable[str] = PACKAGES) -> list[Module]:
     """Read every module below the packages' folders."""
     found = []
+    # A million nodes, none of which is garbage, would be looked through again and again.
+    collecting = gc.isenabled()
+    gc.disable()
     for package in packages:
         for path in sorted((root / package).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             source = path.read_text("utf-8")
             tree = ast.parse(source)
-            nodes = tuple(ast.walk(tree))
-            found.append(Module(name, path.relative_to(root), source, tree, nodes))
+            found.append(Module(name, path.relative_to(root), source, tree, _nodes_below(tree)))
+    if collecting:
+        gc.enable()
     return found
+
+
+def _nodes_below(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """Return the nodes of a tree as ``ast.walk`` does, in half its time."""
+    found: list[ast.AST] = [tree]
+    for node in found:  # grows meanwhile
+        for value in vars(node).values():
+            if isinstance(value, ast.AST):
+                if not isinstance(value, ast.expr_context):
+                    found.append(value)
+            elif isinstance(value, list):
+                found.extend(one for one in value if isinstance(one, ast.AST))
+    return tuple(found)
 
 
 def find_imports(module: Module) -> Iterator[Import]:
@@ -320,8 +340,10 @@ def private_words(modules: Iterable[Module]) -> list[str]:
     """Return the names that are made with a word of our own where the field has one."""
     faults = []
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             made = _made_name(node)
+            if not made:
+                continue
             advice = _advice(made, isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
             if advice:
                 line = getattr(node, "lineno", 0)
@@ -342,6 +364,7 @@ def _made_name(node: ast.AST) -> str:
     return ""
 
 
+@cache
 def _advice(name: str, is_function: bool) -> str:
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
     if not words or name in CONTRACT_NAMES:

@@ -27,7 +27,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from importlib import import_module
 from inspect import signature
 from itertools import pairwise
@@ -48,7 +48,8 @@ COMMANDS = {
 RUN_AS_MAIN = {
     *("edge.hmi.server.main", "edge.inspection.trial", "edge.plc.opcua.main"),
     *("edge.teaching.build_process", "training.trial", "edge.fleet.cli"),
-    *("tests.support.fleet_stations", "tests.support.journal_process"),
+    *("tests.support.fleet_stations", "tests.support.gige_camera_process"),
+    "tests.support.journal_process",
     *("tests.support.recipe_process", "tests.support.relaying", "tests.support.shared_training"),
 }
 STATION = (
@@ -63,6 +64,8 @@ EXPORT = (
     *("export.gate", "export.quantization", "export.bundle", "export.report", "export.cli"),
     "nncf",
 )
+# With what is preloaded into it, see ``tests.support.gige_camera``.
+CAMERA = ("tests.support.gige_camera_process",)
 # What test modules import: loaded once for all workers of a run.
 WORKER = (
     *("edge.app.run", "edge.doctor.examination", "edge.listen.cli", "edge.fleet.cli"),
@@ -78,10 +81,12 @@ LATE_VARIABLES = {
     "CREDENTIALS_DIRECTORY",
     "DISPLAY",
     "EDGE_SOAK",
+    *("GIGE_CAMERA_ADDRESS", "GIGE_CAMERA_LINK_MBPS", "GIGE_CAMERA_NO_CLOCK"),
     "INVOCATION_ID",
     "JOURNAL_STREAM",
     "NOTIFY_SOCKET",
     "PYTEST_CURRENT_TEST",
+    "PYTHONIOENCODING",
     "STATE_DIRECTORY",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
@@ -96,7 +101,8 @@ LATE_VARIABLES = {
 # Those of numeric libraries: a build with fewer threads differs in nothing that a test looks at.
 THREAD_VARIABLES = {"NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
 HELPER = "warm-start"
-_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
+_PR_SET_NAME, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 15, 24, 36
+_CAPABILITIES_VERSION = 0x20080522
 _MAX_REQUEST_BYTES, _MAX_STREAMS = 2**17, 16
 # Streams that come are moved out of the way of the numbers that they are to have.
 _ABOVE = 200
@@ -118,7 +124,7 @@ class Request:
         folder: to work in.
         umask: -1 to leave it.
         new_session: whether it leads a session of its own.
-        limit: kind and number of a limit of the kernel's.
+        change: name and arguments of one of ``CHANGES``.
     """
 
     module: str
@@ -128,18 +134,58 @@ class Request:
     environment: Mapping[str, str]
     umask: int
     new_session: bool
-    limit: tuple[int, int] | None
+    change: tuple[str, Sequence[int]] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A ``preexec_fn`` that sets a limit of the kernel's; prepared processes do so, too."""
+    """A ``preexec_fn`` that sets a limit of the kernel's."""
 
     kind: int
     value: int
 
     def __call__(self) -> None:
         resource.setrlimit(self.kind, (self.value, self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A ``preexec_fn`` that closes a stream."""
+
+    number: int
+
+    def __call__(self) -> None:
+        os.close(self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutCapabilities:
+    """A ``preexec_fn`` for root that takes two capabilities away, of the first 32."""
+
+    first: int
+    second: int
+
+    def __call__(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0)
+        # Effective, permitted and inheritable ones, and the same for those from 32 on.
+        sets = (ctypes.c_uint32 * 6)()
+        if libc.capget(header, sets):
+            raise OSError(ctypes.get_errno(), "capget")
+        for number in (self.first, self.second):
+            if libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0):
+                raise OSError(ctypes.get_errno(), "prctl")
+            for which in range(3):
+                sets[which] &= ~(1 << number)
+        if libc.capset(header, sets):
+            raise OSError(ctypes.get_errno(), "capset")
+
+
+# What prepared processes do, too, before a command runs.
+Change = Limit | Closed | WithoutCapabilities
+CHANGES: dict[str, type[Change]] = {
+    one.__name__: one for one in (Limit, Closed, WithoutCapabilities)
+}
 
 
 class Preparing:
@@ -162,9 +208,11 @@ class Preparing:
         self._socket = connection
 
     @classmethod
-    def begin(cls, modules: Sequence[str]) -> "Preparing":
-        """Start a process that loads these modules."""
+    def begin(cls, modules: Sequence[str], preloaded: str | None = None) -> "Preparing":
+        """Start a process that loads these modules, and before them a library."""
         environment = dict(os.environ)
+        if preloaded is not None:
+            environment["LD_PRELOAD"] = preloaded
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         room = "-" * 4096  # for the command lines of what it forks
         with theirs:
@@ -210,7 +258,7 @@ def _adopting() -> Iterator[None]:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-_preparing: dict[Sequence[str], Preparing] = {}
+_preparing: dict[tuple[Sequence[str], str | None], Preparing] = {}
 _first = threading.Lock()
 # Of a command that was started so: what forks the processes beside it.
 _helper: Preparing | None = None
@@ -231,14 +279,14 @@ def cold_start() -> Iterator[None]:
         _cold -= 1
 
 
-def prepared(modules: Sequence[str]) -> Preparing:
+def prepared(modules: Sequence[str], preloaded: str | None = None) -> Preparing:
     """Return the process that has loaded these modules, started when first asked for."""
     if _helper is not None:
         return _helper
     with _first:
-        if modules not in _preparing:
-            _preparing[modules] = Preparing.begin(modules)
-        return _preparing[modules]
+        if (modules, preloaded) not in _preparing:
+            _preparing[modules, preloaded] = Preparing.begin(modules, preloaded)
+        return _preparing[modules, preloaded]
 
 
 def find_module(command: object) -> tuple[str, list[str]] | None:
@@ -268,15 +316,17 @@ class WarmPopen(subprocess.Popen[Any]):
         given = dict(zip(_CHILD_ARGUMENTS, others, strict=True))
         ours = find_module(args)
         environment = os.environ if given["env"] is None else given["env"]
-        limit = given["preexec_fn"]
+        change = given["preexec_fn"]
         special = any(given[name] for name in _ORDINARY)
-        special |= not (limit is None or isinstance(limit, Limit))
+        special |= not (change is None or isinstance(change, Change))
         if ours is None or _cold or special:
             super()._execute_child(args, *others)  # type: ignore[misc]
             return
         module, words = ours
-        libraries = (one for one in (TRAINING, EXPORT) if module in one)
-        process = prepared(WORKER if module == WORKER[-1] else next(libraries, STATION))
+        libraries = (one for one in (TRAINING, EXPORT, CAMERA) if module in one)
+        needed = WORKER if module == WORKER[-1] else next(libraries, STATION)
+        preloaded = environment.get("LD_PRELOAD") if needed is CAMERA else None
+        process = prepared(needed, preloaded)
         late = LATE_VARIABLES | THREAD_VARIABLES if module in RUN_AS_MAIN else LATE_VARIABLES
         if _differing(environment, process.environment) - late:
             super()._execute_child(args, *others)  # type: ignore[misc]
@@ -289,7 +339,7 @@ class WarmPopen(subprocess.Popen[Any]):
             environment=dict(environment),
             umask=given["umask"],
             new_session=given["start_new_session"],
-            limit=limit and (limit.kind, limit.value),
+            change=change and (type(change).__name__, astuple(change)),
         )
         streams = [given[name] for name in ("p2cread", "c2pwrite", "errwrite")]
         streams = [stream if stream >= 0 else own for own, stream in enumerate(streams)]
@@ -378,8 +428,9 @@ def _become(request: Request, streams: Sequence[int]) -> None:
         os.setsid()
     if request.umask >= 0:
         os.umask(request.umask)
-    if request.limit is not None:
-        Limit(*request.limit)()
+    if request.change is not None:
+        name, arguments = request.change
+        CHANGES[name](*arguments)()
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update({**_set_while_loading, **request.environment})
@@ -391,11 +442,17 @@ def _become(request: Request, streams: Sequence[int]) -> None:
         setattr(sys, f"__{name}__", opened)
 
 
-def _text(number: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
-    """Return a stream as Python opens it at a start."""
+def _text(number: int, like: io.TextIOWrapper) -> io.TextIOWrapper | None:
+    """Return a stream as Python opens it at a start; None for one that is closed."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return None
     lines = number == 2 or os.isatty(number)
     raw = os.fdopen(number, "rb" if number == 0 else "wb", closefd=False)
-    return io.TextIOWrapper(raw, like.encoding, like.errors, line_buffering=lines)
+    encoding, _, named = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    errors = named if named and number != 2 else like.errors
+    return io.TextIOWrapper(raw, encoding or like.encoding, errors, line_buffering=lines)
 
 
 def _show_as(command: str) -> None:

@@ -21,6 +21,7 @@ bound; slow waves that are longer than a window are drift to it.
 import math
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -160,7 +161,8 @@ class DriftDetector:
         size = _independent(scores)
         alarms = []
         for cut in self._cuts:
-            band = _band(cut, self._good_count, size, alpha / (2 * len(self._cuts)))
+            ranks = (cut.rank_below, cut.rank_above)
+            band = _band(ranks, self._good_count, size, alpha / (2 * len(self._cuts)))
             minimum, most = _shares_above(cut.score, scores, nok)
             if math.floor(minimum * size + _ROUNDING) > band.most:
                 alarms.append((minimum - band.most / size, "higher", cut, band, minimum))
@@ -206,9 +208,10 @@ def _shares_above(
     """
     margin = _RUNTIMES_AGREE * abs(cut)
     above = scores > cut + margin
-    rejected = max(0.0, float((above & nok).mean()) - NOK_ALLOWANCE)
-    minimum = float((above & ~nok).mean()) + rejected
-    most = float(((scores >= cut - margin) | nok).mean())
+    size = len(scores)
+    rejected = max(0.0, np.count_nonzero(above & nok) / size - NOK_ALLOWANCE)
+    minimum = np.count_nonzero(above & ~nok) / size + rejected
+    most = np.count_nonzero((scores >= cut - margin) | nok) / size
     return minimum, most
 
 
@@ -238,13 +241,14 @@ def _correlation_time(values: NDArray[np.float64]) -> float:
     return 1.0 + 2.0 * float(pairs[: noise[0] if len(noise) else len(pairs)].sum())
 
 
-def _band(cut: _Cut, good_count: int, size: int, alpha: float) -> _Band:
+@lru_cache(maxsize=4096)  # windows of one line differ little in size: each is computed once
+def _band(ranks: tuple[int, int], good_count: int, size: int, alpha: float) -> _Band:
     """Return which counts of ``size`` new parts above a quantile are likelier than ``alpha``.
 
-    Each end for the neighbouring calibration score that makes it wider.
+    Each end for the neighbouring calibration score, below or above, that makes it wider.
     """
-    above = np.cumsum(_exceedances(size, good_count, cut.rank_below)[::-1])[::-1]
-    below = np.cumsum(_exceedances(size, good_count, cut.rank_above))
+    above = np.cumsum(_exceedances(size, good_count, ranks[0])[::-1])[::-1]
+    below = np.cumsum(_exceedances(size, good_count, ranks[1]))
     return _Band(
         least=int(np.count_nonzero(below <= alpha)),
         most=int(np.count_nonzero(above > alpha)) - 1,

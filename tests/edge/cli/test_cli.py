@@ -18,6 +18,7 @@ from edge.settings.overrides import Override, Overrides
 from tests.edge.conftest import EdgeRun, edge_run_command
 from tests.support.broker import GENEROUS_S, Broker, free_port
 from tests.support.small_bundle import defective_image, good_image, write_bundle, write_images
+from tests.support.warm_start import Closed
 
 
 @pytest.fixture
@@ -437,7 +438,8 @@ def test_a_save_folder_that_vanishes_does_not_stop_the_line(
 
 def test_a_closed_standard_output_is_reported(images: Path, bundle: Path) -> None:
     run = subprocess.run(
-        ["sh", "-c", '"$@" >&-', "sh", *edge_run_command("--camera", images, "--model", bundle)],
+        edge_run_command("--camera", images, "--model", bundle),
+        preexec_fn=Closed(1),
         capture_output=True,
         text=True,
         timeout=120,

@@ -11,9 +11,11 @@ import pytest
 
 from edge.system.file_access import hidden_from_service
 from tests.edge.conftest import edge_run_command
+from tests.support.warm_start import WithoutCapabilities
 
-# Root is let in everywhere by a capability; without it, root is a user like others.
-AS_A_USER = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+# Root is let in everywhere by two capabilities; without them, root is a user like others.
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+AS_A_USER = WithoutCapabilities(CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -34,9 +36,9 @@ def closed(tmp_path: Path, bundle: Path) -> Iterator[Path]:
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    prefix = AS_A_USER if os.geteuid() == 0 else []
     return subprocess.run(
-        [*prefix, *edge_run_command(*arguments)],
+        edge_run_command(*arguments),
+        preexec_fn=AS_A_USER if os.geteuid() == 0 else None,
         capture_output=True,
         text=True,
         timeout=120,

@@ -21,6 +21,7 @@ from tests.edge.conftest import edge_run_command
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.small_bundle import good_image
 from tests.support.station_process import STATION
+from tests.support.warm_start import Closed
 
 ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 ASCII_OUTPUT = {"PYTHONIOENCODING": "ascii:strict"}
@@ -141,9 +142,12 @@ def test_a_closed_standard_error_puts_nothing_among_the_verdicts(
     bundle: Path, tmp_path: Path
 ) -> None:
     folder = named_images(tmp_path / "frames")
-    words = edge_run_command("--camera", folder, "--model", bundle, "--once")
-
-    run = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *words], capture_output=True, check=False)
+    run = subprocess.run(
+        edge_run_command("--camera", folder, "--model", bundle, "--once"),
+        preexec_fn=Closed(2),
+        capture_output=True,
+        check=False,
+    )
 
     assert run.returncode == 0
     assert len([json.loads(line) for line in run.stdout.splitlines()]) == 4
