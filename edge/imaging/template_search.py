@@ -27,9 +27,6 @@ from edge.imaging.pose import at_centres
 Grey = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 
-# The template's longest side at the levels of the search.
-FINE_PX = 96
-MIN_PX = 12
 _LEVELS_PX = (20, 48)
 # Turn from one trial to the next: under a pixel at the template's corner, at the coarse level.
 _STEP_DEG = 7.5
@@ -103,7 +100,7 @@ class Template:
 
     def __init__(self, grey: Grey, most_turn_deg: float) -> None:
         """Args:
-        grey: ``(h, w) uint8``, the longest side ``FINE_PX`` at most, each ``MIN_PX`` at least.
+        grey: ``(h, w) uint8``, its sides within ``edge.bundle.bounds``.
         most_turn_deg: 0 searches shifts alone, 180 all angles.
 
         Raises:
@@ -217,7 +214,7 @@ def _level(grey: Grey, scale: float, turns: bool) -> _Level:
     centred = smooth - smooth.mean()
     norm = float(np.linalg.norm(centred))
     if norm < 2.0 * math.sqrt(reduced.size):  # two grey levels
-        raise ValueError("it has next to no contrast")
+        raise ValueError("it has almost no contrast")
     normed = centred / norm
     down, across = np.gradient(normed)
     rows, columns = reduced.shape

@@ -33,17 +33,14 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "model": ("model", "name"),
     "model_version": ("model", "version"),
 }
-# Columns that came later. They stand at the end: a table that was begun without them goes on so.
-LATER_COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {
+# Columns of the image, at the end of each row.
+IMAGE_COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "image_uri": lambda content: _at(content, ("image", "uri")),
     "image_source_uri": lambda content: _at(content, ("image", "source_uri")),
     "image_name": image_name,
 }
-HEADER = ("station", "journal", "seq", *COLUMNS, "arrived_utc", *LATER_COLUMNS)
+HEADER = ("station", "journal", "seq", *COLUMNS, "arrived_utc", *IMAGE_COLUMNS)
 
-_VERDICT = f"""(station TEXT, journal TEXT, seq INTEGER,
-    {", ".join(COLUMNS)}, arrived_utc TEXT, payload TEXT, {", ".join(LATER_COLUMNS)},
-    PRIMARY KEY (station, journal, seq, id))"""
 # ``given`` is for a CSV file: which verdict has which number; ``journal`` there is the key of one.
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS stretch(station TEXT, journal TEXT, first INTEGER, last INTEGER,
@@ -58,10 +55,10 @@ CREATE TABLE IF NOT EXISTS journal(key INTEGER PRIMARY KEY, station TEXT, journa
 CREATE TABLE IF NOT EXISTS given(journal INTEGER, seq INTEGER, id BLOB,
     PRIMARY KEY (journal, seq, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS csv(bytes INTEGER);
-CREATE TABLE IF NOT EXISTS verdict{_VERDICT};
+CREATE TABLE IF NOT EXISTS verdict(station TEXT, journal TEXT, seq INTEGER,
+    {", ".join(COLUMNS)}, arrived_utc TEXT, payload TEXT, {", ".join(IMAGE_COLUMNS)},
+    PRIMARY KEY (station, journal, seq, id));
 """
-# 0 compared numbers alone: one verdict for each.
-_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +109,7 @@ class Kept:
     Attributes:
         fresh: verdicts that were not there yet; those in conflict are among them.
         conflicts: verdicts under a number that another one has.
-        other_heads: notes with another head than was told for the same record.
+        other_heads: notes whose head differs from that reported before for the same record.
     """
 
     fresh: int
@@ -173,20 +170,16 @@ class Store(KnownJournals):
         """
         super().__init__()
         self._from_seq = from_seq
-        self._width = len(HEADER)
         self._table: io.BufferedRandom | None = None
         try:
             self._database = sqlite3.connect(database, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_TABLES)
-            self._add_later_columns()
-            self._upgrade(table)
             self._load()
             self._table = _open_table(table, self._table_bytes()) if table else None
             if self._table is not None:
                 self._record_length(self._table)
-                self._width = _width(self._table)
         except (OSError, sqlite3.Error, csv.Error) as error:
             raise OutputNotWritable(
                 f"{table or database}: cannot be written ({error}). "
@@ -227,7 +220,7 @@ class Store(KnownJournals):
                 raise
         except (OSError, sqlite3.Error) as error:
             raise OutputNotWritable(
-                f"verdicts cannot be kept ({error}). Check the disk and its free space."
+                f"verdicts cannot be stored ({error}). Check the disk and its free space."
             ) from error
         return Kept(len(fresh), conflicts, other_heads)
 
@@ -268,12 +261,6 @@ class Store(KnownJournals):
         if self._table is not None:
             self._table.close()
 
-    def _add_later_columns(self) -> None:
-        found = {name for _, name, *_ in self._database.execute("PRAGMA table_info(verdict)")}
-        for name in LATER_COLUMNS:
-            if name not in found:
-                self._database.execute(f"ALTER TABLE verdict ADD COLUMN {name}")
-
     def _load(self) -> None:
         stretches: dict[tuple[str, str], list[Stretch]] = {}
         for station, journal, first, last in self._database.execute("SELECT * FROM stretch"):
@@ -290,47 +277,6 @@ class Store(KnownJournals):
         self._reported = {
             (reported.station, reported.journal): reported for reported in reported_journals
         }
-
-    def _upgrade(self, table: Path | None) -> None:
-        """Take over what an older version kept, which compared numbers alone."""
-        (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        if version >= _VERSION:
-            return
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            self._widen_key()
-            if table is not None and table.exists() and self._table_bytes():
-                self._read_ids(table)
-            self._database.execute(f"PRAGMA user_version = {_VERSION}")
-            self._database.execute("COMMIT")
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-
-    def _widen_key(self) -> None:
-        """Let a number have more than one verdict; indices and triggers of the site stay."""
-        execute = self._database.execute
-        columns = execute("PRAGMA table_info(verdict)").fetchall()
-        if any(column[1] == "id" and column[5] for column in columns):
-            return
-        added = execute(
-            "SELECT sql FROM sqlite_master WHERE tbl_name = 'verdict' AND sql IS NOT NULL"
-            " AND type IN ('index', 'trigger')"
-        ).fetchall()
-        execute(f"CREATE TABLE verdict_wider{_VERDICT}")
-        names = ", ".join((*HEADER, "payload"))
-        execute(f"INSERT INTO verdict_wider ({names}) SELECT {names} FROM verdict ORDER BY rowid")
-        execute("DROP TABLE verdict")
-        execute("ALTER TABLE verdict_wider RENAME TO verdict")
-        for (sql,) in added:
-            execute(sql)
-
-    def _read_ids(self, table: Path) -> None:
-        """Learn from a CSV file which verdict has which number."""
-        with table.open(newline="", encoding="utf-8", errors="replace") as file:
-            for row in csv.DictReader(file):
-                if (row.get("seq") or "").isdecimal() and row["arrived_utc"]:
-                    self._give(row["station"], row["journal"], int(row["seq"]), row["id"])
 
     def _count(self, one: Arrived) -> bool:
         key = (one.station, one.journal)
@@ -445,7 +391,7 @@ class Store(KnownJournals):
         """Write lines first, then how long the file is: what was not counted is cut off again."""
         assert self._table is not None
         lines = io.StringIO(newline="")
-        write_rows(lines, (_values(one)[: self._width] for one in fresh))
+        write_rows(lines, (_values(one) for one in fresh))
         self._table.write(lines.getvalue().encode())
         self._table.flush()
         os.fsync(self._table.fileno())
@@ -478,19 +424,10 @@ def _open_table(path: Path, counted_bytes: int) -> io.BufferedRandom:
     return table
 
 
-def _width(table: io.BufferedRandom) -> int:
-    """Return how many columns a table has: one of an older version has fewer."""
-    end = table.tell()
-    table.seek(0)
-    width = table.readline().count(b",") + 1
-    table.seek(end)
-    return width
-
-
 def _values(one: Arrived) -> tuple[Any, ...]:
     found = (_at(one.content, path) for path in COLUMNS.values())
-    later = (find(one.content) for find in LATER_COLUMNS.values())
-    return (one.station, one.journal, one.seq, *found, one.arrived_utc, *later)
+    image = (find(one.content) for find in IMAGE_COLUMNS.values())
+    return (one.station, one.journal, one.seq, *found, one.arrived_utc, *image)
 
 
 def check_storable(one: Arrived) -> None:

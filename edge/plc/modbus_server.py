@@ -37,7 +37,7 @@ MAX_UNREAD_BYTES = 64 * 1024
 RATE_POLL_S = 0.02
 
 _TO_DO = {
-    errno.EADDRINUSE: "Another program uses it: end that one, or choose another port",
+    errno.EADDRINUSE: "Another program uses it: stop that program, or choose another port",
     errno.EACCES: (
         "Ports below 1024 need the capability CAP_NET_BIND_SERVICE (docs/modbus.md), "
         "or choose another port"
@@ -84,8 +84,8 @@ def modbus_library() -> _Library:
         from pymodbus.pdu import DecodePDU, ExceptionResponse
     except ImportError as error:
         raise ModbusNotInstalled(
-            f"modbus cannot be served: {error}. Install the extra: "
-            "pip install 'inspection-station[modbus]', or leave the section modbus out."
+            f"the Modbus server cannot run: {error}. Install the extra: pip install "
+            "'inspection-station[modbus]', or leave the section modbus out."
         ) from error
     # What it cannot decode is answered and counted here; a flood of it must not fill the log.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
@@ -212,8 +212,8 @@ class ModbusServer:
                 self.counts.refused += 1
                 if self.counts.refused == 1:
                     log.warning(
-                        "a Modbus connection more than %d was refused; further ones are counted. "
-                        "See who connects, or raise modbus.connections.",
+                        "more than %d Modbus connections: one was refused, and further ones are "
+                        "counted. Find out who connects, or raise modbus.connections.",
                         self._max_connections,
                     )
                 return False
@@ -263,7 +263,6 @@ class _Connection(asyncio.Protocol):
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
         self._rate = TokenBucket(60 * server.requests_per_s, server.requests_per_s)
-        self._paused = False
         self._answering: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -44,7 +44,6 @@ class Operation:
         bodies: of the request; one of them.
         answers: by status.
         refusals: statuses of an answer that is a ``Problem``.
-        deprecated: it works, and there is another one for the same.
     """
 
     path: str
@@ -57,7 +56,6 @@ class Operation:
     headers: Sequence[Mapping[str, Any]] = field(default=())
     bodies: Mapping[str, type[Content]] = field(default_factory=dict)
     refusals: tuple[int, ...] = ()
-    deprecated: bool = False
 
     def models(self) -> set[type[Content]]:
         """Return everything that the description of this operation refers to."""
@@ -121,8 +119,6 @@ def _described(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, An
         schema = _union(tuple(operation.bodies.values()))
         described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
         described["security"] = [{"token": []}]
-    if operation.deprecated:
-        described["deprecated"] = True
     return described
 
 

@@ -71,7 +71,6 @@ from edge.hmi.server.prometheus import CONTENT_TYPE, JournalBacklog, metrics_tex
 from edge.hmi.server.requests import (
     ACTIONS,
     MAX_FOUND,
-    FormerImagePath,
     ImagePath,
     PartPath,
     PartsPageQuery,
@@ -218,19 +217,14 @@ class Handlers:
     async def live(self, request: Request) -> Response:
         image = self._app.view.image(request.path_params["id"].removesuffix(".jpg"))
         if image is None:
-            raise RequestRefused(404, "this image is not among the newest any more.")
+            raise RequestRefused(404, "this image is no longer among the newest.")
         jpeg = await run_in_threadpool(image.jpeg)
         return image_reply(jpeg, "image/jpeg")
 
     async def image(self, request: Request) -> Response:
-        unknown = "there are image, overlay and thumbnail."
+        unknown = "only image, overlay and thumbnail exist."
         path = parsed_path(ImagePath, request.path_params, unknown)
         return await self._kept_image(path.id, path.which)
-
-    async def former_image(self, request: Request) -> Response:
-        unknown = "there are picture, overlay and thumbnail."
-        path = parsed_path(FormerImagePath, request.path_params, unknown)
-        return await self._kept_image(path.id, "image" if path.which == "picture" else path.which)
 
     async def _kept_image(self, verdict_id: str, which: str) -> Response:
         if which == "thumbnail":
@@ -337,7 +331,7 @@ class Handlers:
     async def act(self, request: Request) -> Response:
         app, name = self._app, request.path_params["name"]
         if name not in ACTIONS:
-            raise RequestRefused(404, f"there is no such action; there are {', '.join(ACTIONS)}.")
+            raise RequestRefused(404, f"unknown action; known are {', '.join(ACTIONS)}.")
         try:
             actor = app.guard.actor(request)
         except RequestRefused as refused:
@@ -348,7 +342,7 @@ class Handlers:
         try:
             body = await asyncio.wait_for(bounded_body(request), BODY_LIMIT_S)
         except TimeoutError as error:
-            raise RequestRefused(408, "the body of the request did not come.") from error
+            raise RequestRefused(408, "the body of the request did not arrive.") from error
         request_body = parsed_body(ACTIONS[name], body)
         if isinstance(request_body, UnlockBody):
             return json_reply(ActionAnswer(done=Unlocked(by=actor.name)))
@@ -379,7 +373,7 @@ class Handlers:
             return
         if self._guessing >= MAX_WAITING:
             raise RequestRefused(
-                429, "too many wrong tokens. Wait a minute; the right one is taken."
+                429, "too many wrong tokens. Wait a minute; the right token is still accepted."
             )
         self._guessing += 1
         try:
@@ -447,7 +441,7 @@ class Handlers:
         # Numbers of a station that has stopped talking would look as if all were well.
         if not self._live:
             raise RequestRefused(
-                503, "the station says nothing. Look at its log, or restart the service."
+                503, "the station does not answer. See its log, or restart the service."
             )
         return Response(await self._metrics.made(), headers={"content-type": CONTENT_TYPE})
 
@@ -486,7 +480,7 @@ class Handlers:
     async def readyz(self, request: Request) -> Response:
         view = self._app.view
         if view.status is None or not self._live:
-            silent = {"silent": "the station says nothing"}
+            silent = {"silent": "the station does not answer"}
             return json_reply(Readiness(ready=False, condition=None, reasons=silent), 503)
         reasons, condition = view.status.reasons, view.status.condition
         hindering = [reason for reason in reasons if reason in _NOT_READY]

@@ -80,11 +80,11 @@ class PartsQuery(RequestQuery):
     """Which verdicts."""
 
     faults: ClassVar = {
-        "result": f"result is one of {', '.join(Result)}.",
-        "from": "from and to are times such as 2026-11-23T14:00.",
-        "to": "from and to are times such as 2026-11-23T14:00.",
-        "before": "limit and before are whole numbers.",
-        "limit": "limit and before are whole numbers.",
+        "result": f"result must be one of {', '.join(Result)}.",
+        "from": "from and to must be times such as 2026-11-23T14:00.",
+        "to": "from and to must be times such as 2026-11-23T14:00.",
+        "before": "limit and before must be whole numbers.",
+        "limit": "limit and before must be whole numbers.",
     }
 
     result: Result | None = Field(default=None, description="exactly this")
@@ -115,7 +115,7 @@ class PartsPageQuery(PartsQuery):
 
 
 class PreviewQuery(RequestQuery):
-    faults: ClassVar = {"image_threshold": "image_threshold is a raw score, a finite number."}
+    faults: ClassVar = {"image_threshold": "image_threshold must be a raw score, a finite number."}
 
     image_threshold: float = Field(description="raw score")
 
@@ -131,11 +131,6 @@ class LivePath(Content):
 class ImagePath(Content):
     id: str = Field(description="of a verdict", json_schema_extra={"format": "uuid"})
     which: Literal["image", "overlay", "thumbnail"]
-
-
-class FormerImagePath(Content):
-    id: str = Field(description="of a verdict", json_schema_extra={"format": "uuid"})
-    which: Literal["picture", "overlay", "thumbnail"]
 
 
 class FilePath(Content):

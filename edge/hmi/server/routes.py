@@ -42,7 +42,6 @@ from edge.hmi.server.requests import (
     ACTIONS,
     ActionPath,
     FilePath,
-    FormerImagePath,
     ImagePath,
     LivePath,
     PartPath,
@@ -243,15 +242,6 @@ def make_operations(handlers: Handlers) -> list[Operation]:
             path_model=ImagePath,
             answers={200: image},
             refusals=(*_ALL, 404),
-        ),
-        Operation(
-            path="/pictures/{id}/{which}",
-            handler=handlers.former_image,
-            summary="As /images/{id}/{which}, where `image` was called `picture`",
-            path_model=FormerImagePath,
-            answers={200: image},
-            refusals=(*_ALL, 404),
-            deprecated=True,
         ),
         Operation(
             path="/live/{id}",

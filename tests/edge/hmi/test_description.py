@@ -116,7 +116,6 @@ def test_refusals_are_as_described(station: PageStation, description: Descriptio
         ("/api/parts", "/api/parts?result=FINE", 400),
         ("/api/parts/{seq}", "/api/parts/x", 404),
         ("/images/{id}/{which}", "/images/x/picture", 404),
-        ("/pictures/{id}/{which}", "/pictures/x/image", 404),
         ("/static/{name}", "/static/none", 404),
     ):
         answer = station.get(given)
