@@ -28,7 +28,6 @@ from edge.bundle.mask_file import read_mask_file
 from edge.fleet.plan import read_plan
 from edge.listen.part_settings import read_part_settings
 from edge.settings.station import load_settings
-from tests.edge.contract.test_schemas import validator
 from tests.support.code_blocks import (
     OUR_PROGRAMS,
     ROOT,
@@ -38,6 +37,7 @@ from tests.support.code_blocks import (
     inline_commands,
     shell_commands,
 )
+from tests.support.payloads import validator
 from tests.support.small_training import write_folder, write_weights
 
 Parser = Callable[[], argparse.ArgumentParser]

@@ -16,7 +16,8 @@ from edge.inspection.preprocessing import prepare
 from training.components.feature_extractor import IMAGENET_MEAN, IMAGENET_STD
 from training.components.small_backbone import ResidualBlock, SmallBackbone
 from training.data.pasted_defects import KINDS, paste_flaw
-from training.data.rendered import PartDesign, Variation, render_part
+from training.data.rendered import Variation, render_part
+from training.data.rendered_surface import PartDesign
 
 # Seeds of different purposes never meet: no image the backbone has seen is in the demo.
 _STREAM = 1

@@ -124,5 +124,5 @@ def _extremes_and_sum(samples):  # type: ignore[no-untyped-def]
             lowest = min(lowest, sample)
             highest = max(highest, sample)
             part += np.uint32(sample)
-        total += part
+        total += part  # type: ignore[assignment]  # numba adds them as int64
     return np.int64(lowest), np.int64(highest), total

@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 from edge.contract.state import ChainHead
 from edge.journal import database
@@ -147,7 +148,7 @@ def _goes_on(before: sqlite3.Connection, now: sqlite3.Connection) -> bool:
     return one == other and read_totals(now).position >= read_totals(before).position
 
 
-def as_row(found: tuple) -> JournalRow:
+def as_row(found: tuple[Any, ...]) -> JournalRow:
     """Make a row of the values of ``COLUMNS``."""
     position, kind, seq, result, part_id, payload, created_utc_ns, acknowledged, dead = found
     return JournalRow(

@@ -18,9 +18,10 @@ from enum import StrEnum
 from typing import Any, cast
 
 import paho.mqtt.client as paho
+from paho.mqtt import MQTTException
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import MQTTException, Properties
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
@@ -114,18 +115,18 @@ class Subscriptions:
     named: tuple[str, ...] = ()
     echo: str | None = None
     loss: str = (
-        "the broker does not let this station listen to its own trigger, ack and cmd topics; "
-        "commands will not arrive"
+        "the broker does not allow this station to subscribe to its own trigger, ack "
+        "and cmd topics; commands will not arrive"
     )
 
 
 class Echo(StrEnum):
     """Whether this client hears what it says itself on ``Subscriptions.echo``."""
 
-    NOT_NEEDED = "MQTT 5 refuses what it does not take"
+    NOT_NEEDED = "MQTT 5 reports refused messages"
     ASKED = "the broker has not answered yet"
-    GRANTED = "the broker lets this client listen"
-    REFUSED = "the broker does not let this client listen"
+    GRANTED = "the broker allows this client to subscribe"
+    REFUSED = "the broker does not allow this client to subscribe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +378,7 @@ class Connection:
                 self._client.loop_write()
             self._client.loop_misc()
         except NOT_MQTT as error:
-            log.debug("the broker sent what is not MQTT: %r", error)
+            log.debug("the broker sent data that is not MQTT: %r", error)
             self.hang_up()
 
     def disconnect(self, *, publishing_will: bool = False) -> None:

@@ -24,6 +24,7 @@ from edge.mqtt.broker_login import read_broker_login
 from edge.mqtt.command_gate import AcceptedCommand, CommandGate, RefusedCommand
 from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.connection import Broker, Connection, Echo, Incoming, Unanswered, WakeUp
+from edge.mqtt.lane import OutboxReader
 from edge.mqtt.reason_codes import (
     PACKET_TOO_LARGE,
     QOS_NOT_SUPPORTED,
@@ -41,7 +42,7 @@ from edge.mqtt.reconnect import (
     station_will,
     taken_over,
 )
-from edge.mqtt.relay import REFUSED_PAUSE_NS, Marks, OutboxReader, Relay
+from edge.mqtt.relay import REFUSED_PAUSE_NS, Marks, Relay
 from edge.settings.station import MqttSettings
 
 log = logging.getLogger(__name__)
@@ -311,15 +312,13 @@ class MqttPublisher:
             if self._relay.idle and time.monotonic() - began_s > STABLE_S:
                 connection.careful = self._connector.careful = False
             if self._relay.forgotten(self._clock_ns()):
-                self._connector.complain(
-                    "the broker does not acknowledge what it was sent; reconnecting"
-                )
+                self._connector.complain("the broker does not acknowledge messages; reconnecting")
                 connection.hang_up()
                 return
             if self._renewing():
                 # Not in order: without the will "online" would stand for ever, should the broker
                 # not take the new ones.
-                log.info("connecting anew with the password and certificates as they are now")
+                log.info("reconnecting with the current password and certificates")
                 connection.hang_up()
                 return
         if connection.closed:
@@ -333,20 +332,20 @@ class MqttPublisher:
         self._lacks = ()
         if connection.echo is not Echo.NOT_NEEDED:
             self._connector.log_once(
-                "MQTT 3.1.1 cannot refuse a message. A verdict counts as delivered when it came "
-                "back on the station's own topic."
+                "MQTT 3.1.1 cannot refuse a message. A verdict counts as delivered when it "
+                "comes back on the station's own topic."
             )
         if not connection.accepts_qos_1:
             self._lacks += ("broker_without_qos_1",)
             self._connector.log_once(
-                f"{find_meaning(QOS_NOT_SUPPORTED, Packet.CONNACK)} Verdicts wait in the journal: "
-                "without an acknowledgement nothing is known to be delivered."
+                f"{find_meaning(QOS_NOT_SUPPORTED, Packet.CONNACK)} Verdicts wait in the "
+                "journal: without acknowledgements, delivery cannot be confirmed."
             )
         if not (limits.retain_available and learned.will_retain):
             self._lacks += ("broker_without_retain",)
             self._connector.log_once(
                 f"{find_meaning(RETAIN_NOT_SUPPORTED, Packet.CONNACK)} State and meta are "
-                "published all the same; who comes later does not get them."
+                "published anyway; programs that connect later do not get them."
             )
 
     def _learn_from_end(self, connection: Connection) -> None:
@@ -395,7 +394,7 @@ class MqttPublisher:
                 if connection.reason
                 else "no answer"
             )
-            log.warning("the broker is gone (%s); verdicts wait", why)
+            log.warning("the connection to the broker is lost (%s); verdicts wait", why)
 
     def _report_short_connections(self, reason: ReasonCode | None) -> None:
         known = (

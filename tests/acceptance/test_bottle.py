@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge.bundle.manifest import PixelFormat, load_bundle
-from edge.imaging.frame import Frame
+from edge.bundle.manifest import load_bundle
+from edge.imaging.frame import Frame, PixelFormat
 from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector

@@ -125,16 +125,15 @@ def test_whatever_is_changed_a_checkpoint_loads_or_is_refused(
                     return
             name = source.choice(sorted(tensors))
             tensor = tensors[name]
-            tensors[name] = source.choice(
-                [
-                    lambda: tensor[:0].clone() if tensor.ndim else tensor[None].clone(),
-                    lambda: tensor.unsqueeze(0).clone(),
-                    lambda: tensor.flatten().clone(),
-                    lambda: tensor.to(torch.int64),
-                    lambda: torch.cat([tensor, tensor]) if tensor.ndim else tensor.clone(),
-                    lambda: torch.zeros(1),
-                ]
-            )()
+            changes: list[Callable[[], torch.Tensor]] = [
+                lambda: tensor[:0].clone() if tensor.ndim else tensor[None].clone(),
+                lambda: tensor.unsqueeze(0).clone(),
+                lambda: tensor.flatten().clone(),
+                lambda: tensor.to(torch.int64),
+                lambda: torch.cat([tensor, tensor]) if tensor.ndim else tensor.clone(),
+                lambda: torch.zeros(1),
+            ]
+            tensors[name] = source.choice(changes)()
 
         path = forged(checkpoint, tmp_path / "forged.safetensors", change)
         try:

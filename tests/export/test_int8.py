@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import openvino as ov
 import pytest
 
 from edge.bundle.manifest import load_bundle
@@ -365,13 +366,11 @@ def test_an_interruption_before_the_end_leaves_nothing_and_the_older_bundle(
 def test_bfloat16_is_only_given_where_the_gate_ran_in_it(
     any_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import engines
-
     class Core:
         def get_property(self, *_: str) -> list[str]:
             return ["FP32", "INT8"]
 
-    monkeypatch.setattr(engines.ov, "Core", Core)
+    monkeypatch.setattr(ov, "Core", Core)
     arguments = [str(any_checkpoint), "-o", str(tmp_path / "a.xml"), "--inference", "bf16"]
     assert main(arguments) == USAGE
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from edge.cameras.supervised.freshness import Freshness
 from edge.cameras.supervised.state_machine import Supervision
 from edge.imaging.frame import Frame, FrameStatus
 from edge.inspection.thresholding import Result
-from edge.journal import writer as writing
+from edge.journal.bounds import usage
 from edge.journal.entries import Committed, JournalRow, RecordKind
 from edge.journal.ledger import Ledger
 from edge.journal.write_queue import WriteQueue
@@ -141,7 +141,7 @@ def _announce_before_commit(_: Callable[..., Any]) -> Callable[..., Any]:
         for queued, one in zip(group.entries, committed, strict=True):
             if queued.on_committed is not None:
                 queued.on_committed(one)
-        self._used = writing.usage(ledger.totals, ledger.used_bytes(), self._bounds)
+        self._used = usage(ledger.totals, ledger.used_bytes(), self._bounds)
         ledger.commit()
         self._last_seq = ledger.totals.verdict_seq
         self._journal.witness.record(ledger.totals)

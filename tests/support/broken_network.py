@@ -66,13 +66,16 @@ class BrokenNetwork:
             for source, sink in ((client, broker), (broker, client)):
                 threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 
+    def _stalled(self) -> bool:
+        return self.mood is Mood.STALLED
+
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         pause = threading.Event()
         with suppress(OSError, ValueError):  # the other side has ended, or the network was reset
             while True:
-                if self.mood is Mood.STALLED:
+                if self._stalled():
                     pause.wait(LOOK_S)
-                elif select.select([source], [], [], LOOK_S)[0] and self.mood is not Mood.STALLED:
+                elif select.select([source], [], [], LOOK_S)[0] and not self._stalled():
                     content = source.recv(CHUNK_BYTES)
                     if not content:
                         break

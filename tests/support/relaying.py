@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.contract.announcements import Meta
+from edge.contract.delivery import Intervals
 from edge.contract.event import Event, event_payload
 from edge.contract.state import Condition, State
 from edge.contract.verdict import new_id, payload
@@ -18,7 +19,7 @@ from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.writer import JournalWriter
 from edge.mqtt.command_queue import CommandQueue
-from edge.mqtt.publisher import Intervals, MqttPublisher
+from edge.mqtt.publisher import MqttPublisher
 from edge.settings.station import MqttSettings
 from edge.station.threads import Failures, Worker
 from tests.support.broker import GENEROUS_S, Messages

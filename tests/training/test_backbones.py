@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from torch import Tensor, hub
 
 from tests.support.small_training import small_weights
-from training.components import backbones
 from training.components.backbones import (
     Weights,
     backbone_names,
     build_backbone,
     find_weights,
     load_weights,
+    models,
 )
 from training.errors import SettingError, WeightsError
 
@@ -200,7 +200,7 @@ def test_a_file_in_the_cache_is_read(hub_folder: Path, monkeypatch: pytest.Monke
     path = hub_folder / "resnet18-f37072fd.pth"
     torch.save({"conv1.weight": torch.ones(1)}, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    entry = backbones.models.get_model_weights("resnet18").DEFAULT
+    entry = models.get_model_weights("resnet18").DEFAULT
     url = f"https://weights.invalid/resnet18-{digest[:8]}.pth"
     monkeypatch.setattr(type(entry), "url", property(lambda _: url), raising=False)
     path.rename(path.with_name(Path(url).name))

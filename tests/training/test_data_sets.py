@@ -165,7 +165,8 @@ def labels(samples: tuple[Sample, ...]) -> set[str]:
 
 
 def test_a_layout_is_found_out(layout: Layout, settings: DataSettings) -> None:
-    assert type(open_data_set(settings)) is ADAPTERS[layout]
+    opened: object = type(open_data_set(settings))
+    assert opened is ADAPTERS[layout]
 
 
 def test_good_images_are_fitted_and_both_kinds_judged(settings: DataSettings) -> None:

@@ -134,6 +134,6 @@ def test_an_algorithm_without_a_map_takes_no_mask(
     fit = ["fit", "--data", str(data), "--backbone", "small", "--weights", str(weights)]
     fit += ["--image-size", "64", "-o", str(tmp_path / "m.safetensors"), "--mask", str(mask)]
     assert main([*fit, "--algorithm", "dfkde", "--set", "layers=layer3"]) == USAGE
-    assert "score is of its map" in capsys.readouterr().err
+    assert "score comes from its map" in capsys.readouterr().err
     assert main([*fit, "--algorithm", "auto"]) == USAGE
     assert "Name the algorithm" in capsys.readouterr().err

@@ -24,7 +24,8 @@ from training.errors import SettingError, WeightsError
 from training.load_fault import load_fault
 
 load_torchvision()
-from torchvision import models  # noqa: E402
+# Named twice: others import it from here, after the call above.
+from torchvision import models as models  # noqa: E402
 
 SMALL = "small"
 CACHE = "cache"

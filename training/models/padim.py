@@ -97,7 +97,9 @@ class PaDiM(StatisticalModel):
         self.register_buffer("channels", chosen[: self.width].sort().values)
         self._totals = [channels for channels, _, _ in shapes]
         self._count_channels()
-        self.register_load_state_dict_post_hook(lambda model, _: model._count_channels())
+        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
+            lambda model, _: model._count_channels()
+        )
         self.covariance = settings.covariance
         square = (self.width,) if self.covariance == FULL else ()
         self.register_buffer("whitening", torch.empty(0, self.width, *square))

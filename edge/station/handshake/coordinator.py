@@ -16,6 +16,7 @@ from edge.station.handshake.part import (
     Exposed,
     Failed,
     HandshakeEffect,
+    Input,
     Late,
     Part,
     PartResult,
@@ -30,7 +31,7 @@ from edge.station.handshake.part import (
     Unexpected,
 )
 from edge.station.handshake.ports import Port
-from edge.station.handshake.state_machine import HandshakeMachine, Input, Outcomes
+from edge.station.handshake.state_machine import HandshakeMachine, Outcomes
 
 log = logging.getLogger(__name__)
 
@@ -255,8 +256,8 @@ def _refusals_counted(refusals: RefusalsCounted) -> Event:
     return Event(
         "triggers_refused",
         Severity.WARNING,
-        f"{refusals.count} more triggers were refused than have a verdict each; the last because "
-        f"{refusals.detail} Find out who sends them",
+        f"{refusals.count} further triggers were refused without a verdict each; the "
+        f"last because {refusals.detail} Find out who sends them",
         {"count": refusals.count, "last": refusals.detail},
     )
 
@@ -265,7 +266,7 @@ def _late(part: Part, what: str, late_ns: int) -> Event:
     return Event(
         "frame_late",
         Severity.WARNING,
-        f"the {what} of part {part.part_id or part.number} came {late_ns / 1e6:.0f} ms too late; "
-        "its verdict stands",
+        f"the {what} of part {part.part_id or part.number} came {late_ns / 1e6:.0f} "
+        "ms too late; its verdict is not changed",
         {"part_id": part.part_id, "trigger_id": part.trigger_id, "late_ms": late_ns / 1e6},
     )

@@ -23,12 +23,12 @@ from edge.station.handshake.part import (
     Exposed,
     Failed,
     FrameStamp,
+    Input,
     Part,
     PartResult,
     Rejected,
     TriggerRequest,
 )
-from edge.station.handshake.state_machine import Input
 from edge.station.monitoring.heartbeat import Heartbeats
 from edge.station.pipeline.code_reading import CodeReader
 from edge.station.pipeline.dispatcher import VerdictDispatcher
@@ -159,7 +159,7 @@ class Station:
         """
         if self._triggering is None:
             raise ConfigurationError(
-                "this station runs free and takes no triggers. Set camera.trigger.mode."
+                "this station runs free and accepts no triggers. Set camera.trigger.mode."
             )
         with self._taking_trigger:  # the station ends before it, or after its part has a verdict
             self._carry_out(self._triggering.trigger(request))
@@ -208,7 +208,7 @@ class Station:
         finally:
             self._mailbox.close()
             if not capture.join(CAPTURE_STOP_LIMIT_S):
-                log.warning("%s does not let go; ending without it", self._camera.identity)
+                log.warning("%s does not close; ending without it", self._camera.identity)
             self._fail_open_parts()
             timer.join(CAPTURE_STOP_LIMIT_S)
             self._dispatcher.finish()
@@ -392,7 +392,10 @@ class Station:
         if not self._failures.any():
             return
         self._mailbox.close()
-        detail = "the station ended on a defect before this part was inspected. Inspect it again."
+        detail = (
+            "the station stopped on a software defect before this part was inspected. "
+            "Inspect it again."
+        )
         try:
             while (exposure := self._mailbox.get(0.0)) is not None:
                 self._fail(exposure, Reason.INTERNAL, detail)

@@ -25,8 +25,8 @@ from edge.inspection.inspector import Inspector
 from edge.inspection.thresholding import Result
 from edge.settings.camera import SupervisionSettings
 from edge.station.handshake.coordinator import HandshakeCoordinator
-from edge.station.handshake.part import Pairing, Rules, TriggerRequest, TriggerSource
-from edge.station.handshake.state_machine import HandshakeMachine, Input
+from edge.station.handshake.part import Input, Pairing, Rules, TriggerRequest, TriggerSource
+from edge.station.handshake.state_machine import HandshakeMachine
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.sinks import Sink

@@ -3,7 +3,9 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +17,7 @@ from edge.imaging.orientation import orientation
 
 # How an upright image looks when its file says 1 to 8 (EXIF 2.32, table of tag 274): stored pixels
 # to shown pixels.
-SHOWN = {
+SHOWN: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     1: lambda stored: stored,
     2: lambda stored: cv2.flip(stored, 1),
     3: lambda stored: cv2.rotate(stored, cv2.ROTATE_180),
@@ -83,7 +85,7 @@ def tiff(pixels: NDArray[np.integer], how: int) -> bytes:
     return head.ljust(200, b"\0") + np.ascontiguousarray(stored).tobytes() + depths
 
 
-FILES = {
+FILES: dict[str, tuple[Callable[[NDArray[Any], int], bytes], Any, int]] = {
     "jpeg": (jpeg, np.uint8, 3),
     "grey jpeg": (jpeg, np.uint8, 1),
     "png": (png, np.uint8, 3),

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,7 @@ class Asked:
             thread.join(GENEROUS_S)
             assert not thread.is_alive()
 
-    def _recorder(self, where: list) -> Callable[..., None]:
+    def _recorder(self, where: list[Any]) -> Callable[..., None]:
         def record(what: object) -> None:
             with self._changed:
                 where.append(what)
