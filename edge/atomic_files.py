@@ -165,7 +165,8 @@ def refuse_foreign_links(path: Path) -> None:
         if folder.st_mode & stat.S_IWOTH or of_group:
             raise LinkRefused(
                 f"{path}: {place} is a symbolic link in a folder that others may write to, so "
-                "anybody can have laid it there. Remove the link, or choose a folder of your own."
+                "anybody may have put it there. Remove the link, or choose a folder of your "
+                "own."
             )
 
 

@@ -47,14 +47,14 @@ class BoundedZip:
         """
         size_bytes = os.fstat(file.fileno()).st_size
         if size_bytes < _END.size:
-            raise self.refused(f"is damaged, or no {self.what}")
+            raise self.refused(f"is damaged or not a {self.what}")
         file.seek(max(0, size_bytes - _END.size - _WIDE_LOCATOR_BYTES))
         tail = file.read()
         mark, disk, first_disk, here, entries, directory_bytes, _, comment = _END.unpack(
             tail[-_END.size :]
         )
         if mark != b"PK\5\6" or comment or disk or first_disk or here != entries:
-            raise self.refused(f"is damaged, or no {self.what}")
+            raise self.refused(f"is damaged or not a {self.what}")
         if b"PK\6\7" in tail or entries > self.max_files or directory_bytes > MAX_DIRECTORY_BYTES:
             raise self.refused(f"holds more files than a {self.what} has")
         file.seek(0)
@@ -74,11 +74,11 @@ class BoundedZip:
             raise self.refused("holds a file twice")
         differ = (set(names) - named - unnamed) | (named - set(names))
         if differ:
-            raise self.refused(f"and its manifest differ in {min(differ)[:100]!r}")
+            raise self.refused(f"and its manifest disagree about {min(differ)[:100]!r}")
         for one in found:
             kind = stat.S_IFMT(one.external_attr >> 16)
             if kind not in (0, stat.S_IFREG) or one.is_dir() or one.flag_bits & 1:
-                raise self.refused(f"holds {one.filename[:100]!r}, which is no plain file")
+                raise self.refused(f"holds {one.filename[:100]!r}, which is not a plain file")
             if one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise self.refused(f"holds {one.filename[:100]!r} in an unknown compression")
 
@@ -88,7 +88,7 @@ class BoundedZip:
             with archive.open(name) as file:
                 content = file.read(max_bytes + 1)
         except KeyError:
-            raise self.refused(f"is no {self.what}: it lacks {name}") from None
+            raise self.refused(f"is not a {self.what}: it has no {name}") from None
         if len(content) > max_bytes:
             raise self.refused(f"has a {name} of more than {max_bytes} bytes")
         return content

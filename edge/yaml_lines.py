@@ -160,11 +160,13 @@ def _check_shape(path: Path, text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             # One of a node that is not closed yet contains itself.
             if event.anchor not in anchored:
-                raise _fault(path, event, f"nothing before is called &{event.anchor}")
+                raise _fault(path, event, f"no earlier anchor is named &{event.anchor}")
             done = anchored[event.anchor]
         elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
             if event.tag is not None:
-                raise _fault(path, event, f"the tag {event.tag!r} is not taken here; leave it out")
+                raise _fault(
+                    path, event, f"the tag {event.tag!r} is not allowed here; leave it out"
+                )
             extent = _Extent(event.anchor)
             if isinstance(event, yaml.CollectionStartEvent):
                 begun.append(extent)

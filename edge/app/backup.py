@@ -216,7 +216,7 @@ def restore(path: Path, config: Path, *, allowed: Sequence[Path] = ()) -> Backup
             _place(manifest, unpacked, config, allowed)
             return manifest
     except DAMAGED as error:
-        raise _refused(path, f"is damaged, or no backup ({error})") from error
+        raise _refused(path, f"is damaged or not a backup ({error})") from error
     except OSError as error:
         raise BackupRefused(
             f"{path}: cannot be restored to {config} ({error.strerror or error}). Check the file, "
@@ -236,8 +236,8 @@ def _named_files(settings: Settings, with_keys: bool) -> tuple[list[_Source], li
             continue
         if not Path(named).is_file():
             raise BackupRefused(
-                f"{named}: the file of {key} is not there, or cannot be read. Run the backup as "
-                "the station's user, or with sudo."
+                f"{named}: the file of {key} does not exist or cannot be read. Run the backup "
+                "as the station's user, or with sudo."
             )
         sources.append(_Source(f"files/{key}", Path(named)))
     return sources, left_out
@@ -309,7 +309,7 @@ def _check_places(manifest: BackupManifest, size_bytes: int, path: Path) -> None
         max_bytes = MAX_TOTAL_BYTES if place in recipes else bounds.get(place, -1)
         if one.bytes > max_bytes:
             why = (
-                "which is no file of a backup"
+                "which does not belong to a backup"
                 if max_bytes < 0
                 else f"larger than {max_bytes} bytes"
             )
@@ -351,7 +351,7 @@ def _place(manifest: BackupManifest, unpacked: Path, config: Path, allowed: Sequ
         there.append(recipes)
     if there:
         raise OutputNotWritable(
-            f"{there[0]}: is there already, and nothing is written over. Move it away, or restore "
+            f"{there[0]}: exists already and is not overwritten. Move it away, or restore "
             "to another place with --config."
         )
     with _undone_on_failure() as placed:
@@ -373,7 +373,7 @@ def _target(settings: Settings, key: str, roots: Sequence[Path]) -> Path:
         key, suffix = "model.path", key.removeprefix("model.path")
     named = _value(settings, key)
     if named is None or named.startswith(CREDENTIALS):
-        raise BackupRefused(f"the backup holds a file of {key}, which its settings do not name.")
+        raise BackupRefused(f"the backup contains a file of {key} that its settings do not name.")
     target = Path(named).with_suffix(suffix) if suffix else Path(named)
     _check_root(target, key, roots)
     return target
@@ -471,7 +471,7 @@ def summary(manifest: BackupManifest, emit: Callable[[str], None]) -> None:
         numbers = manifest.journal
         emit(
             f"journal  {numbers.journal} up to verdict {numbers.verdict_seq} and event "
-            f"{numbers.event_seq}; goes on under a UUID of its own, behind these"
+            f"{numbers.event_seq}; continues under a new UUID after these"
         )
     for one in manifest.recipes.values():
         emit(f"recipe   {one.name} version {one.version}{', in force' if one.in_force else ''}")

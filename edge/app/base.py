@@ -155,14 +155,16 @@ class StationBase:
             return None
         limit = JOURNAL_STOP_LIMIT_S if self.journal.trouble is None else TROUBLE_STOP_LIMIT_S
         if not self.failures.any() and not self.journal.writer.flush(limit):
-            log.error("the journal does not take what is left")
+            log.error("the journal does not accept the remaining entries")
         if self.publisher is None or self.settings.mqtt is None:
             return None
         delivery = self.publisher.wait_until_delivered(limit_s, self.failures.any)
         if self.sparkplug is not None:
             waiting = self.sparkplug.wait_until_published(limit_s, self.failures.any)
             if waiting:
-                log.warning("%d verdicts wait for the next start of the Sparkplug node", waiting)
+                log.warning(
+                    "%d verdicts will be sent at the next start of the Sparkplug node", waiting
+                )
         if delivery.verdicts_complete:
             if not delivery.complete:
                 log.warning("the broker does not have all events. %s", self.journal.kept())

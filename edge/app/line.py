@@ -252,7 +252,7 @@ class InspectionLine:
             summary = self.station.run(on_degraded=lambda reason: base.health.set(reason, True))
         finally:
             base.health.end()
-            base.manager.stopping("delivering what is left")
+            base.manager.stopping("delivering the remaining verdicts")
             watchdog.end()
             if self.outputs is not None:
                 self.outputs.close()
@@ -345,8 +345,8 @@ class InspectionLine:
         live = self.model.recipe
         if recipe != live:
             raise ConfigurationError(
-                f"{recipe} is not set up here, {live or 'none'} is. Change recipe and model in the "
-                "settings, and reload."
+                f"{recipe} is not set up at this station; set up: {live or 'none'}. Change "
+                "recipe and model in the settings, and reload."
             )
         return {"recipe": recipe.id, "version": recipe.version}
 
@@ -360,7 +360,7 @@ class InspectionLine:
         """Have the thread of commands change over; its event names the sender."""
         request = CommandRequest(name="set_recipe", sender=sender, answered=False)
         if not self._base.messages.put(SetRecipe(request, recipe)):
-            log.warning("%s asked for %s; too much waits", sender, recipe)
+            log.warning("%s asked for %s; too many requests are waiting", sender, recipe)
 
     def _release_recipe(self, asked: str, version: int | str | None) -> Mapping[str, Datum]:
         """Change over to a recipe; a version that is not in force is put in force."""
@@ -416,7 +416,7 @@ class InspectionLine:
                 done = self.reload()
                 log.info("reloaded: %s", done["changed"])
             except StationError:  # the event before says why
-                log.error("not reloaded; the station goes on as it was")
+                log.error("not reloaded; the station continues with the old settings")
 
     def _publish_meta(self) -> None:
         journal, publisher = self._base.journal, self._base.publisher

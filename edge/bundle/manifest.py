@@ -70,7 +70,7 @@ def _plain(text: str) -> str:
     for one in text:
         if not one.isprintable():  # control, bidi, line and paragraph separators, surrogates
             name = unicodedata.name(one, "no name")
-            raise ValueError(f"holds U+{ord(one):04X} ({name}), which is no plain character")
+            raise ValueError(f"holds U+{ord(one):04X} ({name}), which is not a plain character")
     return text
 
 
@@ -716,7 +716,7 @@ class Manifest(ManifestPart):
             reach = MAX_SPREADS * max(extent.max - extent.min, abs(extent.min), abs(extent.max), 1)
             if not extent.min - reach <= threshold <= extent.max + reach:
                 raise ValueError(
-                    f"the {name} threshold {threshold:g} is far from all scores that were seen, "
+                    f"the {name} threshold {threshold:g} is far from all observed scores, "
                     f"{extent.min:g} to {extent.max:g}"
                 )
         return self
@@ -875,9 +875,9 @@ def fallback_sentence(bundle: Bundle) -> str | None:
     if bundle.made_for is None:
         return None
     return (
-        f"{bundle.manifest.identity.name} was made for {bundle.made_for}, in which this processor "
-        f"does not compute; it runs in {precision_text(bundle.manifest)}, in which it was "
-        "validated, too, only slower"
+        f"{bundle.manifest.identity.name} was made for {bundle.made_for}, which this "
+        f"processor cannot compute; it runs in {precision_text(bundle.manifest)}, in "
+        "which it was validated, too, only slower"
     )
 
 
@@ -901,8 +901,9 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
     found = schema_version(text, path)
     if found == TEACHER_SCHEMA:
         raise BundleVersionUnsupported(
-            f"{path}: is a teacher, which inspects nothing itself. Make a model with it: edge-run "
-            f"--teach NAME --from FOLDER --teacher {path.with_suffix('.xml').name}."
+            f"{path}: is a teacher, which cannot inspect parts itself. Make a model with "
+            "it: edge-run --teach NAME --from FOLDER --teacher "
+            f"{path.with_suffix('.xml').name}."
         )
     if found != SCHEMA:
         raise BundleVersionUnsupported(
@@ -986,8 +987,8 @@ def _content(file: BufferedReader, path: Path, max_bytes: int, named: int | None
             )
         if size > max_bytes:
             raise BundleDamaged(
-                f"{path}: {size} bytes; such a file has at most {max_bytes}. It is none of "
-                "export-model: copy all three files of the bundle again."
+                f"{path}: {size} bytes; such a file has at most {max_bytes}. It was not "
+                "written by export-model: copy all three files of the bundle again."
             )
         return file.read(size)
     except OSError as error:

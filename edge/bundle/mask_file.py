@@ -53,8 +53,8 @@ def read_mask_file(path: Path) -> Areas:
         ignored = _painted(path)
         if not ignored.any():
             raise ConfigurationInvalid(
-                f"{path}: the mask is black everywhere, so nothing is ignored. Paint what is to be "
-                "ignored in white."
+                f"{path}: the mask is black everywhere, so nothing is ignored. Paint the "
+                "areas to ignore in white."
             )
         return Areas(
             width=ignored.shape[1], height=ignored.shape[0], ignored_runs=_runs(path, ignored)
@@ -103,8 +103,8 @@ def _painted(path: Path) -> NDArray[np.bool_]:
         raise ConfigurationInvalid(str(error)) from error
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         raise ConfigurationInvalid(
-            f"{path}: the mask has transparent pixels, and it is not clear what they stand for. "
-            "Save it without transparency: black counts, white is ignored."
+            f"{path}: the mask has transparent pixels, whose meaning is not clear. Save "
+            "it without transparency: black counts, white is ignored."
         )
     return np.asarray(pixels > 0 if pixels.ndim == 2 else pixels.any(axis=2), np.bool_)
 

@@ -17,7 +17,7 @@ def polygon_fault(points: Sequence[Point], width: int, height: int) -> str | Non
     sides = list(zip(points, [*points[1:], points[0]], strict=True))
     for number, side in enumerate(sides):
         if side[0] == side[1]:
-            return f"the point ({side[0][0]:g}, {side[0][1]:g}) is there twice in a row"
+            return f"the point ({side[0][0]:g}, {side[0][1]:g}) is repeated"
         for other_number in range(number + 1, len(sides)):
             other = sides[other_number]
             if _meet(side, other, _shared(number, other_number, len(sides))):

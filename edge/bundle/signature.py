@@ -53,9 +53,10 @@ def verify_signature(manifest: bytes, signature_path: Path, public_key_path: Pat
         key.verify(signature, manifest)
     except InvalidSignature:
         raise SignatureInvalid(
-            f"{signature_path}: is not a signature of {signature_path.with_suffix('.json').name} "
-            f"by the key {public_key_path}. Copy all four files of the release again; if it stays, "
-            "the bundle comes from somebody else or was changed: do not use it."
+            f"{signature_path}: is not a signature of "
+            f"{signature_path.with_suffix('.json').name} by the key {public_key_path}. "
+            "Copy all four files of the release again; if the error remains, the bundle "
+            "comes from somebody else or was changed: do not use it."
         ) from None
 
 
@@ -76,8 +77,8 @@ def _public_key(path: Path) -> "Ed25519PublicKey":
         key = serialization.load_pem_public_key(text)
     except Exception as error:  # the library names no common base of what it raises
         raise PublicKeyUnusable(
-            f"{path}: no public key in PEM form ({type(error).__name__}). Make it with "
-            f"`openssl pkey -in release.pem -pubout -out {path.name}`."
+            f"{path}: not a public key in PEM format ({type(error).__name__}). Make it "
+            f"with `openssl pkey -in release.pem -pubout -out {path.name}`."
         ) from error
     if not isinstance(key, kinds.Ed25519PublicKey):
         raise PublicKeyUnusable(

@@ -60,15 +60,16 @@ def load_private_key(path: Path, password: bytes | None = None) -> "Ed25519Priva
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise PrivateKeyUnusable(
-            f"{path}: the private key is open to others (mode {mode:04o}). Run: chmod 600 {path}"
+            f"{path}: the private key can be read by others (mode {mode:04o}). Run: chmod "
+            f"600 {path}"
         )
     try:
         key = serialization.load_pem_private_key(text, password)
     except Exception as error:  # wrong password, no PEM, no key
         raise PrivateKeyUnusable(
-            f"{path}: no private key in PEM form, or not of this password "
-            f"({type(error).__name__}). Make one with "
-            f"`openssl genpkey -algorithm ed25519 -out {path.name}`."
+            f"{path}: not a private key in PEM format, or the password is wrong "
+            f"({type(error).__name__}). Make one with `openssl genpkey -algorithm ed25519 "
+            f"-out {path.name}`."
         ) from error
     if not isinstance(key, kinds.Ed25519PrivateKey):
         raise PrivateKeyUnusable(

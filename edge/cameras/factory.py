@@ -189,16 +189,14 @@ def live_camera_opener(
         return lambda: open_v4l2(_device(uri), sensor)
     if kind is CameraKind.STREAM:
         return lambda: open_stream(uri, sensor, supervision, settings.ca_file)
-    raise CameraUriInvalid(f"{uri}: is no live camera; files are replayed.")
+    raise CameraUriInvalid(f"{uri}: is not a live camera; files are replayed.")
 
 
 def _warn_of_unused(uri: str, settings: CameraSettings) -> None:
     """Tell of settings that a sensor would take; the same file may name a camera tomorrow."""
     unused = settings.sensor.model_dump(exclude_defaults=True)
     if unused:
-        log.warning(
-            "%s: files are as they are; camera.sensor.%s is not used", uri, next(iter(unused))
-        )
+        log.warning("%s: camera.sensor.%s is not used with files", uri, next(iter(unused)))
 
 
 def supervised_camera(
@@ -274,8 +272,9 @@ def _refuse_triggers(uri: str, kind: CameraKind, settings: CameraSettings) -> No
     if mode == "software" and kind in TRIGGERED_FILES:
         return
     raise CameraSettingRefused(
-        f"{redacted(uri)} ({kind}): camera.trigger.mode {mode} is for gige:// and usb3:// cameras, "
-        "software for files and watched folders, too. Set camera.trigger.mode: free_run."
+        f"{redacted(uri)} ({kind}): camera.trigger.mode {mode} is only for gige:// "
+        "and usb3:// cameras; software also works with files and watched folders. "
+        "Set camera.trigger.mode: free_run."
     )
 
 
@@ -286,7 +285,7 @@ def _refuse_a_closed_folder(uri: str) -> None:
     except PermissionError as error:
         raise CameraUriInvalid(f"{uri}: {why_closed()}.") from error
     except OSError as error:
-        log.debug("%s: not there now (%s)", uri, error)
+        log.debug("%s: not available now (%s)", uri, error)
 
 
 def absent_folder(uri: str) -> str | None:
@@ -340,5 +339,5 @@ def some_frames(settings: CameraSettings, max_count: int, limit_s: float = 10.0)
     finally:
         camera.close()
     if not frames:
-        raise CameraLost(f"{redacted(settings.uri)}: gave no complete frame. Check the camera.")
+        raise CameraLost(f"{redacted(settings.uri)}: sent no complete frame. Check the camera.")
     return frames

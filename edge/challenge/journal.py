@@ -52,7 +52,7 @@ class StudyJournal:
             self.close()
             raise JournalRefuses(
                 refusal,
-                f"{folder}: the journal takes no records ({refusal}). Bring the broker back.",
+                f"{folder}: the journal accepts no records ({refusal}). Restore the broker.",
             )
 
     def record(self, event: Event, utc_ns: int) -> None:
@@ -73,6 +73,7 @@ def _refuse_root(folder: Path) -> None:
     place = next((one for one in (folder, *folder.parents) if one.exists()), folder)
     if os.geteuid() == 0 and place.exists() and place.stat().st_uid != 0:
         raise ConfigurationError(
-            f"{folder}: belongs to the user of the station, and files that root makes there would "
-            "be closed to it. Run the study as that user: runuser -u edge -- edge-run --challenge …"
+            f"{folder}: belongs to the user of the station, who could not read files that "
+            "root creates there. Run the study as that user: runuser -u edge -- edge-run "
+            "--challenge …"
         )

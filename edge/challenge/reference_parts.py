@@ -105,8 +105,9 @@ def _classes(folder: Path, not_inspected: NotInspected) -> list[Path]:
     loose = [entry.name for entry in entries if is_image(entry) and entry.is_file()]
     if loose:
         raise ReferencePartsInvalid(
-            f"{folder}: {_listed(loose)} beside the folders of good and defective parts: nothing "
-            "says what they are. Move them into good, or into a folder of their defect."
+            f"{folder}: {_listed(loose)} beside the folders of good and defective parts: "
+            "it is not known whether they are good. Move them into good, or into a "
+            "folder of their defect."
         )
     places = [
         entry
@@ -128,7 +129,7 @@ def _read_parts(root: Path, place: Path, not_inspected: NotInspected) -> list[Re
         inner = folder.relative_to(place).parts
         if any(is_called(name, GOOD_NAMES) for name in inner):
             raise ReferencePartsInvalid(
-                f"{folder}: good parts belong into {root / 'good'}. Move them."
+                f"{folder}: good parts belong in {root / 'good'}. Move them."
             )
         if not images:
             continue

@@ -149,9 +149,9 @@ def notes(report: StudyReport) -> list[str]:
     undecided = report.figures.not_decidable + report.figures.errors
     if undecided:
         found.append(
-            f"{undecided} of {len(report.parts) * report.rounds} showings ended NOT_DECIDABLE or "
-            "ERROR. They are right for no part: they lower the effectiveness, and count neither as "
-            "misses nor as false alarms."
+            f"{undecided} of {len(report.parts) * report.rounds} showings ended "
+            "NOT_DECIDABLE or ERROR. They are not right for any part: they lower the "
+            "effectiveness, and count neither as misses nor as false alarms."
         )
     found.append(
         f"Intervals are exact (Clopper and Pearson) at {percent(CONFIDENCE)} and count parts, not "

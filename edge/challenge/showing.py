@@ -110,8 +110,9 @@ class CameraShowings:
         """
         if not answers.isatty():
             raise NobodyPresents(
-                "--present asks at a terminal for each part, and standard input is none. Run it in "
-                "a terminal, or leave --present out to inspect the images of the folder."
+                "--present asks for each part at a terminal, but standard input is not a "
+                "terminal. Run it in one, or leave --present out to inspect the images of "
+                "the folder."
             )
         kind = checked_kind(settings)
         camera = None
@@ -119,8 +120,8 @@ class CameraShowings:
             camera = started_camera(settings)
         if not isinstance(camera, SupervisedCamera):
             raise NobodyPresents(
-                f"{redacted(settings.uri)} ({kind}): sees no part that is put before it. Leave "
-                "--present out, and put the images of the parts into the folder of the study."
+                f"{redacted(settings.uri)} ({kind}): cannot be shown parts. Leave --present "
+                "out, and put the images of the parts into the folder of the study."
             )
         self._camera = camera
         self.simulated = camera.simulated
@@ -137,11 +138,11 @@ class CameraShowings:
             CameraStuck: the camera's driver hangs.
         """
         while True:
-            self._emit(f"{place}: place {part.name} before the camera and press Enter")
+            self._emit(f"{place}: place {part.name} in front of the camera and press Enter")
             if not self._answers.readline():
                 raise PartNotPresented(
-                    f"{part.name} was not presented ({place}). Nothing was recorded: begin the "
-                    "study again, every part is needed in every round."
+                    f"{part.name} was not presented ({place}). Nothing was recorded. Start the "
+                    "study again; every part is needed in every round."
                 )
             captured = self._captured()
             if isinstance(captured, Frame):

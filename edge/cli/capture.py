@@ -82,8 +82,8 @@ def capture_images(
     """
     if settings.watches(folder / GOOD):
         raise CameraUriInvalid(
-            f"{settings.uri}: {folder / GOOD}, where the images are to go, is inside the watched "
-            "folder. Name another folder after --capture."
+            f"{settings.uri}: {folder / GOOD}, where the images would be written, is "
+            "inside the watched folder. Name another folder after --capture."
         )
     if checked_kind(settings) in TRIGGERED_FILES:  # they are there, whoever asks
         settings = settings.model_copy(update={"trigger": TriggerSettings()})

@@ -64,7 +64,7 @@ def run_journal_command(
 def _overview(path: Path) -> str:
     with closing(Outbox(path)) as outbox:
         backlog = outbox.backlog()
-    waiting = f"{backlog.count} wait for the broker ({backlog.bytes} bytes)"
+    waiting = f"{backlog.count} waiting for the broker ({backlog.bytes} bytes)"
     if backlog.oldest_utc_ns is not None:
         waiting += f", the oldest since {utc_text(backlog.oldest_utc_ns)}"
     numbers = ", ".join(f"{kind.value} {backlog.last_seq[kind]}" for kind in RecordKind)

@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _act(options: argparse.Namespace) -> int:
     if options.lamp_test and not options.doctor:
         raise ConfigurationError(
-            "--lamp-test goes with --doctor, and not with a station that runs."
+            "--lamp-test needs --doctor; it cannot be used with a running station."
         )
     if options.list_cameras:
         _list_cameras()
@@ -214,8 +214,8 @@ def _journal(options: argparse.Namespace) -> int:
         folder = journal_folder_seen_from(options.config, _settings(options, ("camera", "model")))
     if folder is None:
         raise ConfigurationError(
-            "this station keeps no journal. Name its folder: --journal DIR, or its settings: "
-            "--config STATION.yaml."
+            "this station has no journal. Name the journal's folder: --journal DIR, or "
+            "its settings: --config STATION.yaml."
         )
     wanted = Query(
         kind=RecordKind(options.kind) if options.kind else None,
@@ -306,7 +306,9 @@ def _teach(options: argparse.Namespace) -> None:
     for library in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[library] = str(options.threads)
     if options.output is not None and options.recipes is not None:
-        raise ConfigurationError("-o and --recipes: the model goes to one of them. Leave one out.")
+        raise ConfigurationError(
+            "-o and --recipes cannot be combined: the model is written to one place. Leave one out."
+        )
     live = options.source == Path(LIVE)
     if live and options.config is None:
         raise ConfigurationError(
@@ -345,7 +347,9 @@ def _captured(settings: "Settings", options: argparse.Namespace, folder: Path) -
             stopping=lambda: stopper.stopped,
         )
         if stopper.stopped or not count:
-            raise ConfigurationError("nothing is taught: the images were not taken to the end.")
+            raise ConfigurationError(
+                "nothing is taught: capturing was stopped before all images were taken."
+            )
     return folder / GOOD
 
 
@@ -411,7 +415,7 @@ def _check(settings: "Settings", config: Path | None) -> str:
     absent = absent_folder(settings.camera.uri)
     lines = [
         f"camera   {redacted(settings.camera.uri)} ({kind})"
-        + (f"; {absent} is not there now: the station waits for it" if absent else ""),
+        + (f"; {absent} is not connected now; the station will wait for it" if absent else ""),
         f"model    {manifest.identity.name}: {manifest.identity.algorithm} on "
         f"{manifest.input.width}×{manifest.input.height}, {settings.model.device}",
         f"decision threshold {threshold:g} ({source}), guard band {settings.decision.guard_band:g}",
@@ -463,19 +467,19 @@ def _checked_recipes(settings: "Settings") -> list[str]:
         return []
     for name in demand_callable(settings, recipes_in_force(settings)):
         logging.getLogger(__name__).warning(
-            "recipe %s is no number, so the PLC cannot call it (docs/modbus.md)", name
+            "recipe %s is not a number, so the PLC cannot select it (docs/modbus.md)", name
         )
     folder, key = Path(settings.recipes.folder), settings.model.public_key
     recipes = RecipeFolder(folder)
     if not folder.is_dir():
-        logging.getLogger(__name__).warning("recipes.folder: %s is not there", folder)
+        logging.getLogger(__name__).warning("recipes.folder: %s does not exist", folder)
     own = settings.recipe.id if settings.recipe is not None else None
     names = []
     for one in recipes.listing():
         if one.name == own:
             raise ConfigurationError(
-                f"recipe.id {own!r}: a recipe in {folder} has this name, too, and would never be "
-                "used. Give the model at model.path another name."
+                f"recipe.id {own!r}: a recipe in {folder} has the same name and would never "
+                "be used. Give the model at model.path another name."
             )
         if one.in_force is None:
             names.append(f"{one.name} (none in force)")
@@ -509,8 +513,8 @@ def _warn_of_the_services_limits(settings: "Settings", config: Path) -> None:
         )
     if os.geteuid() == 0:
         log.warning(
-            "checked as root, to whom every file is open; the service runs as edge. Check as "
-            "edge: runuser -u edge -- %s --check --config %s",
+            "checked as root, who may read every file, but the service runs as edge. "
+            "Check as edge: runuser -u edge -- %s --check --config %s",
             sys.argv[0],
             config,
         )
@@ -571,7 +575,8 @@ def _run(settings: "Settings", options: argparse.Namespace, stopper: Stopper) ->
 
     if settings.mqtt and settings.mqtt.station == DEFAULT_STATION:
         logging.getLogger(__name__).warning(
-            "no --station given: publishing as %s; two such stations on one broker collide",
+            "no --station given: publishing as %s; two stations with this name on one "
+            "broker would collide",
             DEFAULT_STATION,
         )
     run_station(

@@ -36,7 +36,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--model", metavar="BUNDLE.xml", help="model made by export-model")
     made.add_argument(
-        "--config", metavar="STATION.yaml", type=Path, help="settings; the options here go first"
+        "--config",
+        metavar="STATION.yaml",
+        type=Path,
+        help="settings; options on the command line take precedence",
     )
     made.add_argument("--mqtt", metavar="mqtt://HOST:PORT", help="publish to this broker")
     made.add_argument(
@@ -46,11 +49,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--show", action="store_true", help="open a window with the overlay of every part"
     )
-    made.add_argument("--rate", metavar="FPS", type=float, help="pace of images from files")
+    made.add_argument(
+        "--rate", metavar="FPS", type=float, help="frames per second of images from files"
+    )
     made.add_argument(
         "--once",
         action="store_true",
-        help="inspect each image once and end; of a live camera, one",
+        help="inspect each image once and end; with a live camera, one frame",
     )
     _add_actions(made.add_mutually_exclusive_group())
     _add_action_options(made)
@@ -67,11 +72,13 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
     group.add_argument(
         "--doctor",
         action="store_true",
-        help="look at camera, network, disks, broker, model and this PC; each line says good, or "
-        "what to do; changes nothing",
+        help="check camera, network, disks, broker, model and this PC; each line says "
+        "good, or what to do; changes nothing",
     )
     group.add_argument(
-        "--list-cameras", action="store_true", help="show the cameras there are, with their URIs"
+        "--list-cameras",
+        action="store_true",
+        help="list the cameras that are found, with their URIs",
     )
     group.add_argument(
         "--settings-template",
@@ -87,8 +94,8 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         "--modbus-table",
         metavar="FORMAT",
         choices=MODBUS_TABLE_FORMATS,
-        help="print the registers of the section modbus: csv, markdown, plcopen (PLCopen XML); "
-        "or st, a function block for the PLC in structured text",
+        help="print the Modbus registers as csv, markdown or plcopen (PLCopen XML); st "
+        "prints a function block for the PLC in structured text",
     )
     group.add_argument(
         "--make-token",
@@ -107,7 +114,7 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         metavar="DIR",
         nargs="?",
         const="",
-        help="show the newest records of the journal; DIR, or the one of the settings",
+        help="show the newest records of the journal in DIR (default: that of the settings)",
     )
     group.add_argument(
         "--backup",
@@ -120,14 +127,14 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
         "--restore",
         metavar="FILE",
         type=Path,
-        help="put back what --backup wrote, the settings at --config; nothing is written over",
+        help="restore what --backup wrote, with the settings at --config; nothing is overwritten",
     )
     group.add_argument(
         "--recipe",
         metavar=("ACTION", "NAME"),
         nargs="+",
-        help="recipes of recipes.folder: list; show NAME; add NAME BUNDLE.xml; "
-        "use NAME@VERSION; export NAME FILE; import FILE",
+        help="manage the recipes in recipes.folder: list; show NAME; add NAME "
+        "BUNDLE.xml; use NAME@VERSION; export NAME FILE; import FILE",
     )
     group.add_argument(
         "--teach",
@@ -137,12 +144,12 @@ def _add_actions(group: "argparse._MutuallyExclusiveGroup") -> None:
     group.add_argument(
         "--tune",
         action="store_true",
-        help="measure how this PC runs the model best, and keep it beside the settings",
+        help="measure how this PC runs the model best, and save the result beside the settings",
     )
     group.add_argument(
         "--benchmark",
         action="store_true",
-        help="measure the frame path beside the bare network, on this model and camera",
+        help="measure the frame path and the bare network with this model and camera",
     )
     group.add_argument(
         "--challenge",
@@ -167,13 +174,13 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=_seconds,
         default=0.0,
-        help="with --capture, and --teach --from camera: least time between two images",
+        help="with --capture, and --teach --from camera: shortest time between two images",
     )
     parser.add_argument(
         "--lamp-test",
         action="store_true",
-        help="with --doctor: switch each digital output for half a second, one after the other; "
-        "stop the line before",
+        help="with --doctor: switch each digital output for half a second, one after the "
+        "other; stop the line first",
     )
     _add_teaching(parser.add_argument_group("with --teach"))
     study = parser.add_argument_group("with --challenge")
@@ -187,7 +194,8 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
     study.add_argument(
         "--present",
         action="store_true",
-        help="to the station's camera: asks for each part; else the images of DIR are inspected",
+        help="show the parts to the station's camera, which asks for each; otherwise the "
+        "images of DIR are inspected",
     )
     study.add_argument(
         "--report",
@@ -205,7 +213,7 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
     )
     backup = parser.add_argument_group("with --backup and --restore")
     backup.add_argument(
-        "--with-keys", action="store_true", help="passwords, tokens and private keys, too"
+        "--with-keys", action="store_true", help="include passwords, tokens and private keys"
     )
     backup.add_argument(
         "--allow",
@@ -213,50 +221,55 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="restore files also into this folder; may be given again",
+        help="allow restoring files into this folder, too; may be repeated",
     )
     recipe = parser.add_argument_group("with --recipe, and --teach")
     recipe.add_argument("--recipes", metavar="DIR", type=Path, help="instead of recipes.folder")
     recipe.add_argument(
-        "--images", action="store_true", help="export the images it was taught with, too"
+        "--images", action="store_true", help="include the images that it was taught with"
     )
     recipe.add_argument(
         "--settings",
         dest="product_settings",
         metavar="FILE",
         type=Path,
-        help="YAML of what the product changes, of a recipe that is added or taught: camera.crop, "
-        "camera.sensor, decision",
+        help="YAML with the settings of the product (camera.crop, camera.sensor, "
+        "decision), for a recipe that is added or taught",
     )
     recipe.add_argument(
-        "--mask", metavar="FILE", type=Path, help="what of its images counts, as decision.mask"
+        "--mask", metavar="FILE", type=Path, help="mask of the product, as decision.mask"
     )
     recipe.add_argument(
         "--for",
         dest="stations",
         metavar="S/L/S/C",
         nargs="+",
-        help="export for these stations alone, + for any name (default: for all)",
+        help="export for these stations only; + stands for any name (default: all stations)",
     )
     journal = parser.add_argument_group("with --journal")
-    journal.add_argument("--csv", metavar="FILE", type=Path, help="write all of them as CSV")
+    journal.add_argument("--csv", metavar="FILE", type=Path, help="write all records as CSV")
     journal.add_argument(
-        "--verify", action="store_true", help="follow the hash chain, and ask the witness beside it"
+        "--verify",
+        action="store_true",
+        help="verify the hash chain, and compare it with the witness beside it",
     )
     journal.add_argument(
         "--head",
         metavar="HASH",
         type=_chain_head,
-        help="and find this end of the chain in it, as the state said it and edge-listen keeps it",
+        help="with --verify: also find this head of the chain, as reported in the state "
+        "or kept by edge-listen",
     )
     journal.add_argument("--kind", choices=("verdict", "event"))
     journal.add_argument("--result", choices=("OK", "NOK", "NOT_DECIDABLE", "ERROR"))
-    journal.add_argument("--part", metavar="ID", help="of this part or image file only")
+    journal.add_argument("--part", metavar="ID", help="only records of this part or image file")
     journal.add_argument("--from-seq", metavar="SEQ", type=int)
     journal.add_argument("--to-seq", metavar="SEQ", type=int)
     journal.add_argument("--since", metavar="UTC", type=_utc_ns, help="2026-01-31T23:59 or a day")
     journal.add_argument("--until", metavar="UTC", type=_utc_ns)
-    journal.add_argument("--waiting", action="store_true", help="not at the broker yet")
+    journal.add_argument(
+        "--waiting", action="store_true", help="only records that the broker does not have yet"
+    )
 
 
 def _add_teaching(group: "argparse._ArgumentGroup") -> None:
@@ -265,8 +278,8 @@ def _add_teaching(group: "argparse._ArgumentGroup") -> None:
         dest="source",
         metavar="DIR",
         type=Path,
-        help="good images of the product; of more than -n some, evenly; camera takes -n of them "
-        "with the station's camera (--config)",
+        help="folder of good images of the product, of which at most -n are used, evenly "
+        "chosen; camera captures -n images with the station's camera (--config)",
     )
     group.add_argument(
         "--teacher",
@@ -279,39 +292,38 @@ def _add_teaching(group: "argparse._ArgumentGroup") -> None:
         "--output",
         metavar="BUNDLE.xml",
         type=Path,
-        help="bundle to write; without it the recipe of that name gets a version",
+        help="bundle to write (default: a new version of the recipe NAME)",
     )
     group.add_argument(
         "--views",
         action="store_true",
-        help="up to 8 images are learned turned, flipped and shifted, too: for parts that may lie "
-        "in any way",
+        help="learn up to 8 images turned, flipped and shifted, too, for parts in any orientation",
     )
     group.add_argument(
         "--no-check-good",
         action="store_true",
-        help="take all images as good, also those that look like defects",
+        help="treat all images as good, even those that look like defects",
     )
     group.add_argument(
         "--threads",
         metavar="COUNT",
         type=_positive,
         default=THREADS,
-        help=f"cores that teaching takes (default {THREADS}); it makes way for the line",
+        help=f"cores that teaching uses (default {THREADS}), at low priority",
     )
 
 
 def _positive(text: str) -> int:
     if not (text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
 def _chain_head(text: str) -> bytes:
     if not re.fullmatch("[0-9a-fA-F]{64}", text):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no end of a chain: give the 64 hexadecimal digits of the state's "
-            "journal.head, or of edge-listen"
+            f"{text!r} is not the head of a hash chain: give the 64 hexadecimal digits of "
+            "the state's journal.head, or of edge-listen"
         )
     return bytes.fromhex(text)
 
@@ -322,7 +334,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0.0 <= seconds <= 86_400.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 86400")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
     return seconds
 
 
@@ -335,6 +347,6 @@ def _utc_ns(text: str) -> int:
         nanoseconds = -1
     if not 0 <= nanoseconds < 2**63:  # what the journal holds: until the year 2262
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no moment in UTC: write 2026-01-31T23:59, or a day as 2026-01-31"
+            f"{text!r} is not a time in UTC: write 2026-01-31T23:59, or a day as 2026-01-31"
         )
     return nanoseconds

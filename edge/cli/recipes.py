@@ -77,7 +77,7 @@ def run_recipe_command(
         case ["import", file]:
             recipes.path.mkdir(parents=True, exist_ok=True)
             version = import_recipe(recipes, Path(file), order.public_key)
-            emit(f"{version}: taken in, not in force. Put it in force: {use_command(version)}")
+            emit(f"{version}: imported, not in force. Put it in force: {use_command(version)}")
         case _:
             raise RecipeCommandInvalid(
                 "--recipe takes: list; show NAME; add NAME BUNDLE.xml; use NAME@VERSION; "
@@ -109,8 +109,8 @@ def _copied(bundle: Path, mask: Path | None) -> Callable[[Path], None]:
     drawn = mask_content(read_mask_file(mask), mask) if mask is not None else []
     if len(drawn) > 1:
         raise ConfigurationError(
-            f"{mask}: a recipe's mask is of polygons, and this one is painted. Write polygons, or "
-            "draw it at the page."
+            f"{mask}: the mask of a recipe must consist of polygons, and this one is "
+            "painted. Write polygons, or draw it at the page."
         )
 
     def build(folder: Path) -> None:
@@ -128,7 +128,7 @@ def _version(recipes: RecipeFolder, text: str) -> RecipeVersion:
     if not marked:
         return recipes.load(text)
     if not (version.isascii() and version.isdecimal()):
-        raise RecipeCommandInvalid(f"{text!r}: {version!r} is no version. Write NAME@2.")
+        raise RecipeCommandInvalid(f"{text!r}: {version!r} is not a version. Write NAME@2.")
     return recipes.load(name, int(version))
 
 
@@ -144,7 +144,7 @@ def _verified(recipes: RecipeFolder, text: str, public_key: Path | None) -> Reci
 def _list(recipes: RecipeFolder, emit: Callable[[str], None]) -> None:
     found = recipes.listing()
     if not found:
-        emit(f"{recipes.path}: no recipe")
+        emit(f"{recipes.path}: contains no recipe")
     for one in found:
         versions = ", ".join(f"{v}*" if v == one.in_force else str(v) for v in one.versions)
         emit(f"{one.name}: version {versions}" + ("" if one.in_force else "; none in force"))

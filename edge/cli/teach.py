@@ -135,7 +135,7 @@ def _check(command: TeachCommand) -> None:
     name = command.name
     if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise ConfigurationError(
-            f"--teach {one_line(name)!r}: a name has 1 to {MAX_NAME_LENGTH} plain characters."
+            f"--teach {one_line(name)!r}: a name must have 1 to {MAX_NAME_LENGTH} plain characters."
         )
     if command.output is None:
         if command.recipes is None:
@@ -164,7 +164,7 @@ def result_lines(taught: TaughtModel, bundle: TaughtBundle, read: ReadImages) ->
     if read.repeated:
         names = ", ".join(one_line(path.name) for path in read.repeated[:_MAX_NAMED])
         lines.append(
-            f"repeated {len(read.repeated)} files show the same as others and count once: {names}"
+            f"repeated {len(read.repeated)} files are identical to others and count once: {names}"
         )
     for item in taught.scored[:_STRANGEST]:
         mark = "  looks like a defect, left out" if item.doubtful else ""
@@ -180,9 +180,9 @@ def result_lines(taught: TaughtModel, bundle: TaughtBundle, read: ReadImages) ->
     lines.append(f"worth    {guarantee_sentence(threshold, check)}")
     if count <= MAX_FEW_IMAGES:
         lines.append(
-            f"few      {count} images show little of how good parts differ: expect good parts to "
-            "be rejected that differ in a way these do not. Views turn and shift the same parts "
-            "and are no further ones. Teach again with 20 or more."
+            f"few      {count} images show little of how good parts differ: expect good "
+            "parts to be rejected that differ in other ways. Turned and shifted views "
+            "show the same parts and do not count as more. Teach again with 20 or more."
         )
     return lines
 

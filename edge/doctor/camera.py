@@ -87,8 +87,8 @@ def camera_findings(
         if login_in_plain_sight(settings):
             yield advice(
                 "camera's login",
-                "its password is sent unencrypted; whoever listens in the network reads it",
-                "use rtsps:// or https:// with camera.ca_file, or a network of its own",
+                "its password is sent unencrypted; anyone on that network can read it",
+                "use rtsps:// or https:// with camera.ca_file, or give it a separate network",
             )
         return (yield from _live(settings, limits))
     return (yield from _files(settings))
@@ -102,7 +102,7 @@ def _files(settings: CameraSettings) -> Findings:
         return None
     try:
         if not camera.simulated:
-            yield good("camera", f"{camera.identity} is there, and is read when an image comes")
+            yield good("camera", f"{camera.identity} exists, and is read when an image arrives")
             return None
         frame = camera.read(ANSWER_LIMIT_S)
         while frame is None:  # at the pace of the settings
@@ -166,7 +166,7 @@ def _genicam(settings: CameraSettings, stations: list[int], limits: Thoroughness
         if control is not None and control.controlled:
             interface = network_interface(address)
             here = control.by is None or (interface is not None and interface[1] == control.by)
-            owner = control.by or "the camera does not say which"
+            owner = control.by or "the camera does not report which"
             if here and stations:
                 owner = named(stations)
             yield from _in_use(owner, here and bool(stations))
@@ -188,11 +188,11 @@ def _network(address: str) -> Iterator[Finding]:
 
 def _in_use(owner: str, by_station: bool) -> Iterator[Finding]:
     if by_station:
-        yield good("access", f"edge-run itself uses it: {owner}")
+        yield good("access", f"edge-run is using it: {owner}")
         yield not_seen(
             "loss and trigger test",
-            "left out, not to disturb the station",
-            "stop the station to make them; its metrics tell of lost images, too",
+            "left out, so as not to disturb the station",
+            "stop the station to run them; its metrics also count lost images",
         )
         return
     yield fault(
@@ -240,7 +240,7 @@ def _described(identity: str, report: CameraReport) -> Iterator[Finding]:
     size = settings.pop("camera.sensor.packet_size_bytes", None)
     if settings:
         values = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in settings.items())
-        yield good("settings it took", values)
+        yield good("settings it accepted", values)
     if size is not None and int(size) < MIN_PACKET_BYTES:
         yield advice(
             "packet size",
@@ -265,8 +265,8 @@ def _counted(report: CameraReport) -> Iterator[Finding]:
     if counters.get("n_underruns"):
         yield advice(
             "receiving",
-            f"{counters['n_underruns']} images found no buffer on this PC",
-            "raise camera.sensor.buffers, and take load off this PC",
+            f"{counters['n_underruns']} images were dropped for lack of buffers on this PC",
+            "raise camera.sensor.buffers, and reduce the load on this PC",
         )
     if counters.get("n_resent_packets"):
         yield advice(
@@ -300,7 +300,7 @@ def loss_finding(test: LossTest, limits: Thoroughness) -> Finding:
     if test.not_new:
         found = f"{gave}: {test.not_new} not new ({test.fault})"
         todo = (
-            "look whether the camera shows a live image; a scene without any noise needs "
+            "check that the camera shows a live image; a scene without any noise needs "
             "camera.supervision.frozen_after: 0"
         )
         return (advice if test.complete > test.not_new else fault)(subject, found, todo)
@@ -324,7 +324,7 @@ def _triggers(settings: CameraSettings, limits: Thoroughness) -> Iterator[Findin
                 yield not_seen(
                     "trigger test",
                     f"no edge on {trigger.source} within {limits.edge_s:g} s",
-                    "let a part pass while the doctor looks; check wiring and camera.trigger",
+                    "let a part pass during the test; check wiring and camera.trigger",
                 )
     except StationError as error:
         yield fault("trigger test", str(error), "")

@@ -56,7 +56,7 @@ def video_devices(
         except OSError as error:
             if error.errno in (errno.ENOTTY, errno.ENODEV, errno.ENXIO):
                 continue  # no device of V4L2, or one that has just gone
-            card = f"cannot be asked ({error.strerror})"
+            card = f"cannot be queried ({error.strerror})"
             if error.errno in (errno.EACCES, errno.EPERM):
                 card += "; add this user to the group 'video' and log in again"
         else:
@@ -84,7 +84,7 @@ def camera_lines(root: Path = Path("/")) -> Iterator[str]:
     try:
         genicam = list_cameras()
     except AravisMissing as error:
-        yield f"GigE and USB3 Vision: not looked for. {error}"
+        yield f"GigE and USB3 Vision: not searched. {error}"
     else:
         yield f"GigE and USB3 Vision: {len(genicam) or 'no'} camera{'s' * (len(genicam) != 1)}"
         yield from (f"  uri: {camera.uri:<40} {genicam_text(camera)}" for camera in genicam)

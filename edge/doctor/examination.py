@@ -115,7 +115,7 @@ def examination(
         else:
             yield broker_finding(settings.mqtt, _meta_like(settings))
     else:
-        yield not_seen("broker", "none was named; verdicts go to standard output")
+        yield not_seen("broker", "none is set; verdicts go to standard output")
     if settings is not None and settings.mqtt is not None and settings.mqtt.sparkplug is not None:
         running = stations_with(config, stations) if config is not None else []
         if running:
@@ -141,8 +141,11 @@ def _of_who_runs(running: list[int]) -> tuple[str, str]:
     Returns:
         What is found, and what to do.
     """
-    found = f"{named(running)} runs with these settings, and an account is connected once"
-    return found, "see its log and page, or stop it and ask again"
+    found = (
+        f"{named(running)} is running with these settings, and its account can only "
+        "be connected once"
+    )
+    return found, "see its log and page, or stop it and run the doctor again"
 
 
 def _meta_like(settings: Settings) -> Meta:
@@ -184,7 +187,8 @@ def bounded(findings: Iterator[Finding], limit_s: float) -> Iterator[Finding]:
             yield fault(
                 "camera",
                 f"its driver has not returned for {limit_s:g} s",
-                "unplug the camera and plug it in again; if it comes back, check hub and driver",
+                "unplug the camera and plug it in again; if this happens again, check hub "
+                "and driver",
             )
             return
         if one is None:

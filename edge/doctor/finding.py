@@ -60,4 +60,4 @@ def summary(findings: Sequence[Finding]) -> str:
     """Return the last line: how many of what."""
     counts = {grade: sum(f.grade is grade for f in findings) for grade in Grade}
     parts = [f"{count} {grade.value}" for grade, count in counts.items() if count]
-    return f"{len(findings)} looked at: {', '.join(parts)}"
+    return f"{len(findings)} checks: {', '.join(parts)}"

@@ -88,7 +88,7 @@ def usb_memory_finding(root: Path = Path("/")) -> Finding:
     path = root / "sys/module/usbcore/parameters/usbfs_memory_mb"
     memory = _number(path)
     if memory is None:
-        return not_seen(subject, "this machine has no USB", "plug the camera into one that has")
+        return not_seen(subject, "this machine has no USB", "plug the camera into a USB 3 port")
     if 0 < memory < MIN_USBFS_MIB:
         return advice(
             subject,
@@ -104,7 +104,7 @@ def governor_finding(root: Path = Path("/")) -> Finding:
     paths = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor"))
     governors = {text for path in paths if (text := _text(path))}
     if not governors:
-        return not_seen(subject, "this machine does not let it be governed")
+        return not_seen(subject, "this machine has no frequency control")
     if governors != {"performance"}:
         return advice(
             subject,
@@ -132,7 +132,9 @@ def disk_finding(subject: str, folder: Path, min_bytes: int = MIN_FREE_BYTES) ->
     free = space.f_bavail * space.f_frsize
     found = f"{folder}: {free / 2**30:.1f} GiB free"
     if free < min_bytes:
-        return advice(subject, found, f"make room; below {min_bytes / 2**30:.1f} GiB it gets tight")
+        return advice(
+            subject, found, f"make room; less than {min_bytes / 2**30:.1f} GiB is not enough"
+        )
     return good(subject, found)
 
 

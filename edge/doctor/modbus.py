@@ -31,7 +31,7 @@ def modbus_finding(settings: ModbusSettings, running: bool) -> Finding:
     except StationError as error:
         return fault(subject, str(error), "")
     if settings.port == 0:
-        return not_seen(subject, "the station listens at a free port", "see its log")
+        return not_seen(subject, "the station chooses a free port", "see its log")
     try:
         words = _status_block(settings.host, settings.port)
     except OSError as error:
@@ -43,16 +43,18 @@ def modbus_finding(settings: ModbusSettings, running: bool) -> Finding:
     )
     if words[1] & table.MASTER_MISSING.mask:
         return advice(
-            subject, f"{found}; no heartbeat of a master", "start the PLC, check its cable"
+            subject, f"{found}; no heartbeat from a master", "start the PLC, and check its cable"
         )
-    return good(subject, f"{found}; the master is there" if settings.leads else found)
+    return good(subject, f"{found}; the master is connected" if settings.leads else found)
 
 
 def _visited(settings: ModbusSettings, plc: PlcSettings, running: bool) -> Finding:
     """Read the command block of a PLC, as the station does; writes nothing."""
     subject = "modbus"
     if running:
-        return not_seen(subject, f"the station visits the PLC at {settings.where}", "see its page")
+        return not_seen(
+            subject, f"the station connects to the PLC at {settings.where}", "see its page"
+        )
     try:
         client = modbus_client(plc.host, plc.port, plc.timeout_ms / 1e3)
         with closing(client):
@@ -67,7 +69,7 @@ def _visited(settings: ModbusSettings, plc: PlcSettings, running: bool) -> Findi
     if answer.isError():
         found = f"the PLC at {settings.where} has no registers from {plc.command_address} on"
         return fault(subject, found, "set modbus.plc.command_address, or map them in the PLC")
-    return good(subject, f"the PLC at {settings.where} answers; the station visits it")
+    return good(subject, f"the PLC at {settings.where} answers; the station connects to it")
 
 
 def _status_block(host: str, port: int) -> list[int]:
@@ -77,7 +79,7 @@ def _status_block(host: str, port: int) -> list[int]:
         answers = connection.makefile("rb")
         content = answers.read(_HEAD_BYTES + 2 * table.STATUS_WORDS)[_HEAD_BYTES:]
     if len(content) != 2 * table.STATUS_WORDS:
-        raise ConnectionError("it does not answer as a station does")
+        raise ConnectionError("what answers there is not a station")
     return [int.from_bytes(content[at : at + 2], "big") for at in range(0, len(content), 2)]
 
 

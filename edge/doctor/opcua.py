@@ -39,4 +39,4 @@ def _greet(settings: OpcUaSettings) -> None:
         connection.sendall(_HEAD.pack(b"HELF", _HEAD.size + len(body)) + body)
         kind, _ = _HEAD.unpack(connection.makefile("rb").read(_HEAD.size).ljust(_HEAD.size))
     if kind != b"ACKF":
-        raise ConnectionError("it is no OPC UA server")
+        raise ConnectionError("it is not an OPC UA server")

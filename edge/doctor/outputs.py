@@ -38,8 +38,8 @@ def output_findings(settings: Settings, lamp_test: bool, running: bool) -> Itera
     for warning in outputs.not_fail_safe():
         yield advice("outputs", warning, "see docs/outputs.md")
     if running:
-        found = "the station of these settings runs, and switches its lines"
-        yield not_seen("outputs", found, "see its page, or stop it and ask again")
+        found = "the station with these settings is running and switches its lines"
+        yield not_seen("outputs", found, "see its page, or stop it and run the doctor again")
         return
     if lamp_test:
         yield from _lamp_tests(settings, outputs)
@@ -93,10 +93,10 @@ def _encoder(settings: EncoderSettings) -> Finding:
     except StationError as error:
         return fault(subject, str(error), "")
     counts = unwrapped(0, after - before, settings.bits) * (-1 if settings.reversed else 1)
-    moves = f"and moves by {counts / LOOK_S:.0f} counts/s" if counts else "and does not move"
+    moves = f"and changes by {counts / LOOK_S:.0f} counts/s" if counts else "and does not change"
     found = f"{settings.area} register {settings.address} stands at {after}, {moves}"
     if counts < 0:
-        return advice(subject, found, "set outputs.encoder.reversed where parts move on")
+        return advice(subject, found, "set outputs.encoder.reversed if parts move forward")
     return good(subject, found)
 
 

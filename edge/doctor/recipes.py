@@ -43,11 +43,11 @@ def recipe_findings(settings: Settings) -> Iterator[Finding]:
     except StationError as error:
         yield fault(subject, str(error), "")
         return
-    yield good(subject, f"in force and whole: {', '.join(sizes)}")
+    yield good(subject, f"in force and intact: {', '.join(sizes)}")
     yield _room(section, sizes, model_bytes(Path(settings.model.path)))
     if text:
-        found = f"the PLC cannot call {', '.join(text)}: a register holds numbers alone"
-        yield advice(subject, found, "name recipes that it calls by a number (docs/modbus.md)")
+        found = f"the PLC cannot select {', '.join(text)}: a register holds only numbers"
+        yield advice(subject, found, "give recipes for the PLC a number as name (docs/modbus.md)")
 
 
 def _room(section: RecipesSettings, sizes: dict[str, int], own_bytes: int) -> Finding:
@@ -63,7 +63,7 @@ def _room(section: RecipesSettings, sizes: dict[str, int], own_bytes: int) -> Fi
         found = f"{found}; not all {len(sizes) + 1} are in memory at once ({whole / MIB:.0f} MB)"
         todo = "raise recipes.memory_mb and resident, or parts wait at a change (recipes.wait_ms)"
         return advice(subject, found, todo)
-    return good(subject, f"all {len(sizes) + 1} have room: {whole / MIB:.0f} MB")
+    return good(subject, f"all {len(sizes) + 1} fit: {whole / MIB:.0f} MB")
 
 
 def code_finding(code: CodeSettings, frame: Frame | None) -> Finding:
@@ -81,8 +81,10 @@ def code_finding(code: CodeSettings, frame: Frame | None) -> Finding:
     reading = read_code(frame.pixels, code.kinds, box)
     elapsed_ms = (time.perf_counter() - began_s) * 1e3
     if reading.text is None:
-        return advice(subject, f"an image of the camera: {reading.fault}", "put a part below it")
-    found = f"an image of the camera says {reading.text!r}, read in {elapsed_ms:.1f} ms"
+        return advice(
+            subject, f"an image of the camera: {reading.fault}", "put a part in front of it"
+        )
+    found = f"the code in an image of the camera is {reading.text!r}, read in {elapsed_ms:.1f} ms"
     if elapsed_ms > code.timeout_ms:
         todo = f"set code.region, or raise code.timeout_ms (now {code.timeout_ms:g})"
         return fault(subject, found, todo)

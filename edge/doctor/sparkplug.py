@@ -87,14 +87,14 @@ def _judged(where: str, connection: Connection, host: tuple[str, bool] | None) -
     if refused:
         why = describe_code(refused[0], Packet.SUBACK)
         todo = "let the account read NCMD of the node, and STATE of the primary host"
-        return fault(subject, f"{found}; it may not listen: {why}", todo)
+        return fault(subject, f"{found}; it may not subscribe: {why}", todo)
     if host is None:
-        return good(subject, f"{found}; publishes whether or not a host listens")
+        return good(subject, f"{found}; publishes whether or not a host is connected")
     name, online = host
     if online:
         return good(subject, f"{found}; the primary host {name} is online")
     return advice(
         subject,
-        f"{found}; the primary host {name} is not online, and verdicts wait for it",
+        f"{found}; the primary host {name} is not online, so verdicts wait for it",
         "start it, or correct mqtt.sparkplug.primary_host",
     )

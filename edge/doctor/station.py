@@ -36,7 +36,8 @@ from edge.mqtt.reconnect import Connector, station_subscriptions, station_will
 from edge.mqtt.tls import make_tls
 from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
 from edge.settings.exposure import in_plain_sight, page_in_plain_sight
-from edge.settings.station import HmiSettings, MqttSettings, Settings
+from edge.settings.hmi import HmiSettings
+from edge.settings.station import MqttSettings, Settings
 from edge.station.model.inspectors import make_inspectors, run_plan
 from edge.station.model.releases import Releases
 from edge.station.monitoring.kernel_clock import clock_sync
@@ -59,9 +60,9 @@ def clock_finding(sync: ClockSync | None = None) -> Finding:
     sync = sync or clock_sync()
     subject = "clock"
     if sync.source is ClockSource.UNKNOWN:
-        return not_seen(subject, "the kernel does not tell", "timedatectl")
+        return not_seen(subject, "the kernel does not report it", "timedatectl")
     if sync.source is ClockSource.FREE:
-        return advice(subject, "nothing keeps it right", "timedatectl set-ntp true")
+        return advice(subject, "nothing synchronizes it", "timedatectl set-ntp true")
     error = f", off by {sync.error_ms:g} ms at most" if sync.error_ms is not None else ""
     found = f"kept by {sync.source.value.upper()}{error}"
     if sync.error_ms is not None and sync.error_ms > MAX_CLOCK_ERROR_MS:
@@ -101,7 +102,7 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
     """
     subject = "broker"
     if waits_for_credentials(mqtt.password_file, mqtt.key_file):
-        found = f"{mqtt.url}: systemd gives its password or key to the service alone"
+        found = f"{mqtt.url}: systemd gives its password or key only to the service"
         return not_seen(subject, found, "systemctl status edge-run@NAME")
     try:
         password = (
@@ -137,8 +138,8 @@ def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:
         lacking = [*_lacking(connection, connector, mqtt.topic, meta)]
         if in_plain_sight(mqtt):
             what = "password and verdicts" if mqtt.password_file else "verdicts"
-            found = f"whoever listens in the network reads {what}"
-            lacking.append(advice("", found, "let the broker speak TLS, and use mqtts://"))
+            found = f"anyone on that network can read {what}"
+            lacking.append(advice("", found, "set up TLS at the broker, and use mqtts://"))
         if not connection.closed:
             connection.disconnect()
     except (ConnectionRefused, StationError) as error:
@@ -166,9 +167,9 @@ def _lacking(
         found = f"commands will not arrive: {describe_code(refused[0], Packet.SUBACK)}"
         yield advice("", found, "")
     if connection.echo is not Echo.NOT_NEEDED:
-        proof = "a verdict counts as delivered when it came back on the station's own topic"
+        proof = "a verdict counts as delivered when it comes back on the station's own topic"
         if connection.echo is not Echo.GRANTED:
-            proof = f"whether verdicts arrive is not known: {connection.echo} to {topic.verdict}"
+            proof = f"it is not known whether verdicts arrive: {connection.echo} to {topic.verdict}"
         todo = f"let the station write and read {topic.verdict}, or use a broker with MQTT 5"
         yield advice("", f"MQTT 3.1.1 cannot refuse a message; {proof}", todo)
     limits = connection.limits
@@ -180,10 +181,11 @@ def _lacking(
     if largest is not None and largest < MAX_PUBLISH_BYTES:
         content = to_json(meta_payloads(meta, topic, connector.session)[0]).encode()
         size = connection.packet_bytes(topic.meta, content, META_SCHEMA)
-        shortened = f" and meta, {size} bytes, is said shortened" if size > largest else ""
+        shortened = f" and meta, {size} bytes, is shortened" if size > largest else ""
         found = (
-            f"it takes packets of {largest} bytes: verdicts may have {MAX_PUBLISH_BYTES}, "
-            f"then regions are left out, or they are dead letters{shortened}"
+            f"it accepts packets of {largest} bytes, but verdicts may have "
+            f"{MAX_PUBLISH_BYTES}: larger ones lose regions or become dead "
+            f"letters{shortened}"
         )
         yield advice("", found, f"raise max_packet_size at the broker to {MAX_PUBLISH_BYTES}")
 
@@ -205,10 +207,10 @@ def model_findings(
         if key and not settings.model.allow_downgrade:
             kept = Releases(journal_folder_seen_from(config, settings))
             kept.check(bundle.manifest, bundle.path)
-        yield good("model", f"{_name(bundle)}: all three files are whole{signed}")
+        yield good("model", f"{_name(bundle)}: all three files are intact{signed}")
         fallback = fallback_sentence(bundle)
         if fallback is not None:
-            todo = "export the model on a PC like this one for the fastest that it computes in"
+            todo = "export the model on a PC like this one to get its fastest precision"
             yield advice("model", fallback, todo)
         squeezed = crop_sentence(bundle.manifest.input, settings.camera.crop)
         if squeezed is not None:
@@ -239,7 +241,7 @@ def _frame_path(
     if frame is not None and inspection.detail:
         yield advice("image and model", inspection.detail, "")
     elif frame is not None:
-        yield good("image and model", f"the model takes it: score {inspection.score:.4g}")
+        yield good("image and model", f"the model accepts it: score {inspection.score:.4g}")
     latencies = _latencies_ms(lambda: inspector.inspect(shown))
     median, max_ms = float(np.median(latencies)), max(latencies)
     found = f"{of_camera} in {median:.1f} ms, {max_ms:.1f} at most of {len(latencies)}"
@@ -250,7 +252,7 @@ def _frame_path(
         todo = "tune this PC (edge-run --tune), or choose a smaller model"
         yield fault("latency", f"{found}; the deadline is {deadline_ms:g} ms", todo)
     elif max_ms > MAX_DEADLINE_SHARE * deadline_ms:
-        todo = "tune this PC (edge-run --tune), and take other load off it"
+        todo = "tune this PC (edge-run --tune), and reduce its other load"
         yield advice("latency", f"{found}; the deadline is {deadline_ms:g} ms", todo)
     else:
         yield good("latency", f"{found}; the deadline is {deadline_ms:g} ms")
@@ -283,5 +285,8 @@ def _name(bundle: Bundle) -> str:
 def _self_tested(bundle: Bundle, device: str) -> str:
     count = len(bundle.manifest.self_test)
     if not count:
-        return f"compiles for {device} and gives finite numbers; the bundle names no scores to meet"
-    return f"{count} golden images give the scores of the export on {device}"
+        return (
+            f"compiles for {device} and gives finite numbers; the bundle contains no "
+            "reference scores"
+        )
+    return f"{count} reference images give the scores of the export on {device}"

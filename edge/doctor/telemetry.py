@@ -17,15 +17,14 @@ def telemetry_finding() -> Finding:
         return fault(
             subject,
             "; ".join(faults),
-            "start the command by itself: whatever loads our packages after these libraries comes "
-            "too late",
+            "start the command itself: here these libraries were loaded before our packages",
         )
     installed = [f"{name} {found}" for name in _LIBRARIES if (found := _version(name))]
     switches = [f"{name} is kept out" for name in HALTED_MODULES]
     switches += [f"{name}={value}" for name, value in ENVIRONMENT.items()]
     return good(
         subject,
-        f"nothing phones home; looked at {', '.join(installed)}: {', '.join(switches)}",
+        f"no telemetry; checked {', '.join(installed)}: {', '.join(switches)}",
     )
 
 

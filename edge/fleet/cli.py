@@ -62,13 +62,13 @@ def _release(options: argparse.Namespace, stopping: Callable[[], bool]) -> None:
     foreign = [one for one in stations if not manifest.meant_for(one)]
     if foreign:
         raise PlanInvalid(
-            f"{options.plan}: {release} is not meant for {', '.join(foreign[:5])}. Take them out "
-            "of the plan, or export the recipe for them, too."
+            f"{options.plan}: {release} is not meant for {', '.join(foreign[:5])}. Remove "
+            "them from the plan, or export the recipe for them, too."
         )
     online = [one for one in stations if see(retained, one).online]
     if not online:
         raise PlanInvalid(
-            f"{options.plan}: none of its stations is online, so none can be a canary."
+            f"{options.plan}: none of its stations is online, so none can be the canary."
         )
     put_release(options.file, release, plan)
     rollout = Rollout(
@@ -81,8 +81,9 @@ def _release(options: argparse.Namespace, stopping: Callable[[], bool]) -> None:
     size = len(rollout.model_dump_json())
     if size > MAX_ROLLOUT_BYTES:
         raise PlanInvalid(
-            f"{options.plan}: {len(stations)} stations make a record of {size} bytes, "
-            f"{MAX_ROLLOUT_BYTES} go through the broker. Release to one part after the other."
+            f"{options.plan}: {len(stations)} stations make a record of {size} bytes; at "
+            f"most {MAX_ROLLOUT_BYTES} can be sent through the broker. Split the plan, "
+            "and release to one group after the other."
         )
     lead = Lead(settings, rollout.claim, stopping)
     _refuse_a_second(lead.link.retained)
@@ -94,8 +95,9 @@ def _refuse_a_second(retained: Retained) -> None:
     rollout = retained.rollout
     if rollout is not None and not rollout.stage.over:
         raise RolloutRefused(
-            f"roll-out {rollout.id} of {rollout.release} is {rollout.stage.replace('_', ' ')}. Go "
-            "on with `edge-fleet resume`, or end it with abort or rollback."
+            f"roll-out {rollout.id} of {rollout.release} is "
+            f"{rollout.stage.replace('_', ' ')}. Continue with `edge-fleet resume`, or "
+            "end it with abort or rollback."
         )
 
 
@@ -118,7 +120,8 @@ def _resume(options: argparse.Namespace, stopping: Callable[[], bool]) -> None:
     owner = retained.owner
     if owner is not None and owner.online and not options.take_over:
         raise RolloutRefused(
-            f"{owner.owner} leads. Let it, end it with pause, or add --take-over if it is no more."
+            f"{owner.owner} leads. Let it continue, stop it with pause, or add "
+            "--take-over if it no longer runs."
         )
     _change(options, stopping, Stage.RUNNING, (Stage.RUNNING, Stage.PAUSED, Stage.ROLLING_BACK))
 
@@ -146,7 +149,7 @@ def _change(
 def _known(settings: MqttSettings, retained: Retained, possible: tuple[Stage, ...]) -> Rollout:
     rollout = retained.rollout
     if rollout is None:
-        raise RolloutRefused(f"{settings.url}: no roll-out is kept there. Begin one with release.")
+        raise RolloutRefused(f"{settings.url}: there is no roll-out. Start one with release.")
     if rollout.stage not in possible:
         raise RolloutRefused(
             f"roll-out {rollout.id} is {rollout.stage.replace('_', ' ')}, and this is for one that "
@@ -169,9 +172,11 @@ def _lead(
     if end.stage is Stage.ROLLED_BACK and rollout.stage is not Stage.ROLLING_BACK:
         raise RolloutStopped(f"rolled back: {end.reason}")
     if end.stage is Stage.PAUSED and rollout.stage is not Stage.PAUSED:
-        raise RolloutStopped(f"paused: {end.reason}. Go on with resume, or end it with rollback.")
+        raise RolloutStopped(
+            f"paused: {end.reason}. Continue with resume, or end it with rollback."
+        )
     if not end.stage.over and end.stage is not Stage.PAUSED:
-        print_line("it goes on as far as stations were asked; lead it on with `edge-fleet resume`")
+        print_line("stations that were asked continue; lead it further with `edge-fleet resume`")
 
 
 def _status(options: argparse.Namespace, stopping: Callable[[], bool]) -> None:
@@ -212,16 +217,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     release = commands.add_parser("release", help="begin a roll-out and lead it")
-    release.add_argument("file", type=Path, metavar="FILE", help="of `edge-run --recipe export`")
+    release.add_argument(
+        "file", type=Path, metavar="FILE", help="file written by `edge-run --recipe export`"
+    )
     release.add_argument("--plan", type=Path, required=True, metavar="FILE", help="YAML or JSON")
     release.add_argument(
-        "--public-key", type=Path, metavar="FILE", help="the stations' one: check it here, too"
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="public key of the stations, to check the release here, too",
     )
     for name, run, text in (
-        ("pause", _pause, "ask no further wave; takes over from whoever leads"),
-        ("resume", _resume, "lead on from where it is"),
+        ("pause", _pause, "start no further wave; takes over from the command that leads"),
+        ("resume", _resume, "continue the roll-out from where it is"),
         ("abort", _abort, "end it; stations keep what they have"),
-        ("rollback", _roll_back, "back to what was in force before, everywhere"),
+        ("rollback", _roll_back, "return all stations to what was in force before"),
         ("status", _status, "what each station has"),
     ):
         one = commands.add_parser(name, help=text, description=text)
@@ -229,7 +239,9 @@ def _parser() -> argparse.ArgumentParser:
         add_broker_options(one)
         if name == "resume":
             one.add_argument(
-                "--take-over", action="store_true", help="also from a command that seems to lead"
+                "--take-over",
+                action="store_true",
+                help="take over even from a command that seems to lead",
             )
         if name == "status":
             one.add_argument("--json", action="store_true", help="one JSON object")
@@ -238,14 +250,18 @@ def _parser() -> argparse.ArgumentParser:
                 type=_seconds,
                 default=0.0,
                 metavar="S",
-                help="at most so long for counts of parts, which stations tell every 10 s",
+                help="longest time to wait for counts of parts, which stations report every 10 s",
             )
     overview = commands.add_parser("overview", help="serve a read-only page of all stations")
     overview.add_argument("--host", default="127.0.0.1", help="address to listen at")
     overview.add_argument("--port", type=int, default=8090, help="0 takes a free one")
     overview.add_argument("--title", default="", help="of the page")
     overview.add_argument(
-        "--allowed-host", action="append", default=[], metavar="NAME", help="by which it is called"
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name under which the page is requested",
     )
     overview.set_defaults(run=_overview)
     add_broker_options(overview)

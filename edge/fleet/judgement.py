@@ -72,7 +72,9 @@ def _errors(since: PartCounts, bounds: RolloutBounds) -> str:
     limit = bounds.error_rate
     if limit is None or not surely_above(since.error, since.parts, limit):
         return ""
-    return f"{_rate(since.error, since.parts)} of its parts are ERROR, {_percent(limit)} may be"
+    return (
+        f"{_rate(since.error, since.parts)} of its parts are ERROR; {_percent(limit)} are allowed"
+    )
 
 
 def _rejects(since: PartCounts, week: PartCounts, bounds: RolloutBounds) -> str:

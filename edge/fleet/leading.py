@@ -96,14 +96,14 @@ class Lead:
         while (first := self._first_of_claim()) is None:
             if time.monotonic() > until_s or not self.link.connected:
                 raise BrokerAway(
-                    f"{settings.url}: the broker does not give the claim of the lead back. Use an "
+                    f"{settings.url}: the broker does not return the claim to lead. Use an "
                     "account that may write vi/v1/fleet/# (docs/security.md)."
                 )
             self.link.turn(TURN_S)
         if first.session != self.owner.session:
             self.link.close()
             raise RolloutRefused(
-                f"{first.owner} has begun to lead a roll-out at the same moment. See it with "
+                f"{first.owner} started to lead a roll-out at the same moment. See it with "
                 "`edge-fleet status`; `edge-fleet pause` stops it."
             )
         self._seen = len(self.link.owners)
@@ -118,8 +118,8 @@ class Lead:
         for other in new:
             if other.claim > self.owner.claim:
                 raise LeadLost(
-                    f"{other.owner} has taken over; the roll-out goes on as it is kept there. See "
-                    "it with `edge-fleet status`."
+                    f"{other.owner} has taken over; the roll-out continues there. See it with "
+                    "`edge-fleet status`."
                 )
         # A will of an earlier command, or of our own connection, may have come behind ours.
         if new and (new[-1].session != self.owner.session or not new[-1].online):

@@ -88,7 +88,7 @@ class FleetLink:
             subscriptions=Subscriptions(
                 (*patterns, f"{FLEET_ROOT}/+"),
                 (ROLLOUT_TOPIC, OWNER_TOPIC),
-                loss="the broker does not let this account read the stations' topics",
+                loss="the broker does not allow this account to read the stations' topics",
             ),
             url=settings.url,
             wake_up=WakeUp(),
@@ -114,8 +114,9 @@ class FleetLink:
         answers = self._connection.subscribed or ()
         if not answers or any(one.is_failure for one in answers):
             raise BrokerAway(
-                f"{self._settings.url}: the broker does not let this account read the stations' "
-                "topics. Use the account of its access rules that may (docs/security.md)."
+                f"{self._settings.url}: the broker does not allow this account to read the "
+                "stations' topics. Use an account whose access rules allow it "
+                "(docs/security.md)."
             )
         self._read_retained()
 
@@ -174,13 +175,13 @@ class FleetLink:
     def _reconnect(self, timeout_s: float) -> None:
         if self._connection is not None and taken_over(self._connection):
             raise LeadLost(
-                "another edge-fleet has connected with this account. Give each command an account "
-                "of its own, and read with one that only reads."
+                "another edge-fleet has connected with this account. Give each command its "
+                "own account, and use a read-only account for status and overview."
             )
         try:
             self._connection = self._connector.reach()
         except (ConnectionRefused, ConfigurationError) as error:
-            self._connector.complain(f"{error} Trying again; stations go on as they are.")
+            self._connector.complain(f"{error} Trying again; stations keep what they have.")
             time.sleep(min(max(timeout_s, 0.05), RECONNECT_S))
 
     def _read_retained(self) -> None:
@@ -201,9 +202,7 @@ class FleetLink:
             else:
                 self._on_station_message(topic, content)
         except (ValidationError, StationNameInvalid) as error:
-            self._connector.log_once(
-                f"{topic}: not a message of the contract ({type(error).__name__})"
-            )
+            self._connector.log_once(f"{topic}: not a valid message ({type(error).__name__})")
 
     def _on_station_message(self, topic: str, content: bytes) -> None:
         station = StationTopic.of_topic(topic)

@@ -188,8 +188,8 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise AddressTaken(
-            f"{host}:{port}: the page cannot be served there ({error.strerror}). Choose another "
-            "--port, or end the other program."
+            f"{host}:{port}: the page cannot be served at this address "
+            f"({error.strerror}). Choose another --port, or end the other program."
         ) from error
 
 

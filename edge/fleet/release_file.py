@@ -28,7 +28,7 @@ def read_release(
     manifest = read_archive_manifest(path, public_key)
     if not is_signed(path):
         raise ReleaseUnusable(
-            f"{path}: is not signed, and no station takes it. Export it with --key."
+            f"{path}: is not signed, so no station accepts it. Export it with --key."
         )
     sha256, size = hashlib.sha256(), 0
     with open_regular(path) as file:
@@ -70,11 +70,12 @@ def put_release(path: Path, release: ReleaseFile, plan: Plan) -> None:
             shutil.copyfileobj(source, written, 2**20)
     except OutputNotWritable as error:
         raise ReleaseUnusable(
-            f"{error} The release goes there; another folder can stand in the plan: put, address."
+            f"{error} The release is written there; the plan can name another folder "
+            "(put, address)."
         ) from error
     except Exception as error:  # the libraries of the schemes name no common base
         cause = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise ReleaseUnusable(
-            f"{place}: the release cannot be put there ({cause}). Make the folder, or name another "
-            "one in the plan: put, address."
+            f"{place}: the release cannot be written there ({cause}). Make the folder, or "
+            "name another one in the plan: put, address."
         ) from error

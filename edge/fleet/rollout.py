@@ -149,7 +149,10 @@ def _run(rollout: Rollout, seen: Mapping[str, Seen]) -> Rollout:
         for station in wave:
             one = seen.get(station, Seen())
             if one.online and not _has_it(rollout, one):
-                bad = f"{station}: has not taken the release within {plan.answer_minutes:g} minutes"
+                bad = (
+                    f"{station}: has not accepted the release within {plan.answer_minutes:g} "
+                    "minutes"
+                )
                 break
     if bad:
         paused = plan.on_bad == "pause"

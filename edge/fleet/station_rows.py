@@ -59,8 +59,8 @@ def rows_table(retained: Retained, rows: Sequence[StationRow]) -> Iterator[str]:
     quiet = set(silent(retained)) & {row.station for row in rows if row.ok_rate is None}
     if quiet:
         yield (
-            f"OK: not known of {len(quiet)} stations, which tell it every 10 s and have none of a "
-            "release; --wait 12 waits for it"
+            f"OK: not known for {len(quiet)} stations, which report it every 10 s; --wait "
+            "12 waits for it"
         )
     rollout = retained.rollout
     if rollout is not None:

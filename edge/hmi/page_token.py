@@ -42,8 +42,8 @@ def write_token(path: Path) -> None:
             file.write(make_token() + "\n")
     except FileExistsError as error:
         raise OutputNotWritable(
-            f"{path}: is there already. Remove it first; whoever has the old token is locked out "
-            "when the station is reloaded or starts again."
+            f"{path}: exists already. Remove it first; users of the old token are locked "
+            "out at the next reload or restart of the station."
         ) from error
     except OSError as error:
         raise OutputNotWritable(
@@ -62,8 +62,8 @@ def read_token(path: Path) -> str:
     if bits < MIN_TOKEN_BITS:
         raise ConfigurationInvalid(
             f"{path}: the token of {TOKEN_KEY} can be guessed (at most {bits:.0f} bits, "
-            f"{MIN_TOKEN_BITS} are needed). Make another one: edge-run --make-token FILE, name "
-            "that file, and give it to whoever may act."
+            f"{MIN_TOKEN_BITS} are needed). Make another one: edge-run --make-token FILE, "
+            "name that file, and give it to the people who may make changes."
         )
     return token
 

@@ -92,8 +92,8 @@ def _read(path: Path, max_pixels: int) -> Pixels:
         other = _other_type(encoded)
         if other:
             raise ImageUnreadable(
-                f"{path}: a {other} file, whatever its name says; such are not read. Save it as "
-                "PNG or JPEG."
+                f"{path}: a {other} file, whatever its name says; this format is not "
+                "supported. Save it as PNG or JPEG."
             )
         what = f"{size} bytes{f'; {fault}' if fault else ''}"
         raise ImageUnreadable(f"{path}: not a complete image ({what}). Copy it again or remove it.")
@@ -119,9 +119,9 @@ def _demand_bounds(path: Path, header: ImageHeader, size: int, max_pixels: int) 
         or header.pixels * header.pixel_bytes > max_pixels * MAX_PIXEL_BYTES
     ):
         raise ImageUnreadable(
-            f"{path}: {shape}, by its header; at most {max_pixels} pixels of "
-            f"{MAX_PIXEL_BYTES} bytes are read. Save it smaller; a station that takes larger "
-            "ones has camera.max_pixels."
+            f"{path}: {shape} according to its header; at most {max_pixels} pixels of "
+            f"{MAX_PIXEL_BYTES} bytes are read. Save it smaller; a station that takes "
+            "larger ones has camera.max_pixels."
         )
     max_bytes = SURPLUS_BYTES + header.pixels * max(header.pixel_bytes, MAX_PIXEL_BYTES)
     if size > max_bytes:

@@ -138,10 +138,11 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
     turns = locator.mode is not AlignMode.SHIFT
     best, other = found.best, found.other
     if best is None or best.score < locator.least_likeness:
-        likeness = "nothing is like it" if best is None else f"likeness {best.score:.2f}"
+        likeness = "nothing looks like it" if best is None else f"likeness {best.score:.2f}"
         raise PartNotFound(
-            f"the part was not found ({likeness}, {locator.least_likeness:.2f} are agreed). "
-            "Check that it lies in view as in the reference, and lens, focus and light."
+            f"the part was not found ({likeness}, {locator.least_likeness:.2f} are "
+            "required). Check that it is in view as in the reference, and check lens, "
+            "focus and light."
         )
     if other is not None and best.score - other.score < max(
         _MIN_LEAD, (_MIN_REMAINDER_RATIO - 1.0) * (1.0 - best.score)
@@ -176,9 +177,9 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
         outside = 0.0
     if outside > locator.most_outside:
         raise PartNotFound(
-            f"{outside:.1%} of what is to be inspected lies outside the frame ("
-            f"{locator.most_outside:.1%} are agreed). Show the whole part, or fit with a smaller "
-            "region or with --outside."
+            f"{outside:.1%} of what is to be inspected lies outside the frame "
+            f"({locator.most_outside:.1%} are allowed). Show the whole part, or fit with "
+            "a smaller region or with --outside."
         )
     return Located(pose=pose, likeness=best.score, outside=outside)
 

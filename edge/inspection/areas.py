@@ -22,9 +22,10 @@ from edge.inspection.tiling import blended_shape, plan_tiles
 
 _HALF = 0.5
 NO_MAP_SCORE = (
-    "masks and zones need a score that is taken from the anomaly map. This model's is not, or its "
-    "bundle does not say so. Export it again with this version; if that is refused, fit an "
-    "algorithm whose score is of its map, such as patchcore or padim."
+    "masks and zones need a score that is computed from the anomaly map. The "
+    "score of this model is not, or its bundle does not say so. Export it again "
+    "with this version; if that is refused, fit an algorithm whose score comes "
+    "from its map, such as patchcore or padim."
 )
 
 Cells = NDArray[np.bool_]
@@ -276,8 +277,9 @@ def _counted(areas: Areas, layout: _Layout) -> CountedAreas:
     cells = _reduced(counts, whole, joined)
     if not found or not cells.any():
         raise AreasUnusable(
-            "the mask covers everything: nothing is left to inspect. Check which colour of it "
-            "is ignored (all that is not black), and that the crop is not under it."
+            "the mask covers everything: nothing is left to inspect. Check that the "
+            "areas to inspect are black (everything else is ignored), and that the crop "
+            "is not under the mask."
         )
     return CountedAreas(
         areas=tuple(found),

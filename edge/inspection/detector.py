@@ -52,10 +52,10 @@ class CompiledModel:
         self.manifest = manifest
         if device == "CPU" and not computes(manifest.precision, processor_features()):
             raise ModelError(
-                f"{bundle.path}: was validated in {manifest.precision.inference} alone, for which "
-                "the processor needs one of "
-                f"{', '.join(manifest.precision.cpu_features)}; this one has none of them. Export "
-                "the model again in another precision, or use another PC."
+                f"{bundle.path}: was validated only in {manifest.precision.inference}, for "
+                "which the processor needs one of "
+                f"{', '.join(manifest.precision.cpu_features)}; this processor has none of "
+                "them. Export the model again in another precision, or use another PC."
             )
         try:
             core = openvino_core()
@@ -137,8 +137,8 @@ class Detector:
                 _collect(running, scores, maps)
         except RuntimeError as error:
             raise ModelError(
-                f"inference failed ({last_line(error)}). Restart; if it stays, export the model "
-                "again."
+                f"inference failed ({last_line(error)}). Restart; if the error remains, "
+                "export the model again."
             ) from error
         finally:
             for request, _ in running:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import MapScore
 
 NOT_FINITE = (
-    "the network gave numbers that are not finite. Export the model again; if it stays, train "
-    "again."
+    "the network returned numbers that are not finite. Export the model again; "
+    "if the error remains, train again."
 )
 
 # Prepares the image of this index into a ``(H, W, 3) uint8`` BGR array, the network's own input.

@@ -100,9 +100,9 @@ def self_test(predictor: Predictor, manifest: Manifest) -> None:
             if not abs(value - expected) <= golden.tolerance:
                 raise SelfTestFailed(
                     f"{manifest.identity.name}: self-test image {golden.image!r}: {what} "
-                    f"{value:.6g}, at the export {expected:.6g} ± {golden.tolerance:.2g}. "
-                    "This PC computes other numbers than the thresholds were validated with. "
-                    "Copy the bundle again; if it stays, choose device CPU, or export the model "
+                    f"{value:.6g}, at the export {expected:.6g} ± {golden.tolerance:.2g}. This PC "
+                    "computes other numbers than the thresholds were validated with. Copy the "
+                    "bundle again; if the error remains, choose device CPU, or export the model "
                     "again with this version."
                 )
 

@@ -129,7 +129,8 @@ def _how_it_ended(bundle: Bundle, code: int) -> StationError:
         return ModelError(f"{which} did not end in time. Choose a smaller model, or a faster PC.")
     if code == -signal.SIGKILL:
         return ModelError(
-            f"{which} was killed, as where memory runs out. Free memory, or choose a smaller model."
+            f"{which} was killed, probably because memory ran out. Free memory, or choose "
+            "a smaller model."
         )
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return GraphCrashed(
@@ -173,7 +174,7 @@ def main() -> int:
     try:
         bundle = load_bundle(Path(asked["path"]))
         if bundle.sha256 != asked["sha256"]:
-            raise BundleDamaged(f"{bundle.path}: was changed while it was loaded. Load it again.")
+            raise BundleDamaged(f"{bundle.path}: was changed while being loaded. Load it again.")
         network = CompiledModel(bundle, asked["device"], RunPlan(**asked["plan"]))
         self_test(Detector(network), bundle.manifest)
     except StationError as error:

@@ -166,7 +166,7 @@ def dropped_event(dropped: Dropped, utc_ns: int) -> Entry:
         kind="verdicts_dropped",
         severity=Severity.ALARM,
         detail=f"the journal was full and {dropped.count} OK verdicts were deleted unsent. "
-        "Bring the broker back, or raise journal.max_rows and journal.max_bytes.",
+        "Restore the broker, or raise journal.max_rows and journal.max_bytes.",
         data={
             "first_seq": dropped.ranges[0][0],
             "last_seq": dropped.ranges[-1][1],

@@ -167,7 +167,7 @@ def connect_reading(path: Path) -> sqlite3.Connection:
             "member of the group that its folder belongs to."
         ) from error
     if not there:
-        raise JournalUnavailable(f"{path}: there is no journal. Check the folder.")
+        raise JournalUnavailable(f"{path}: no journal exists there. Check the folder.")
     # Without a log beside it nobody writes, and a folder that we may not write needs this word.
     left_in_order = not _beside(path, "-wal").exists() and not os.access(path.parent, os.W_OK)
     try:
@@ -223,7 +223,7 @@ def check_origin(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise JournalUnsuitable(
-            f"{path}: is a database of another program. Set journal.folder to a folder of its own."
+            f"{path}: belongs to another program. Set journal.folder to a folder of its own."
         )
     if version > SCHEMA_VERSION:
         raise JournalUnsuitable(
@@ -242,8 +242,9 @@ def unreadable(path: Path, error: sqlite3.Error) -> JournalUnavailable:
 
 def _not_writable(folder: Path, error: OSError) -> OutputNotWritable:
     return OutputNotWritable(
-        f"{folder}: no journal can be kept there ({error.strerror}). Make room on that disk, or "
-        "set journal.folder to a local folder that this user may write."
+        f"{folder}: the journal cannot be stored there ({error.strerror}). Make room "
+        "on that disk, or set journal.folder to a local folder that this user may "
+        "write."
     )
 
 

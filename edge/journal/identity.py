@@ -99,22 +99,22 @@ def why_copied(
         return None
     generations = {written.generation, now.generation}
     if written.inode != now.inode or (0 not in generations and len(generations) > 1):
-        return "its file is not the one that was written"
+        return "its file is not the original file"
     if written.machine and now.machine and written.machine != now.machine:
         return "it was written on another machine"
     if written.interfaces and now.interfaces and not written.interfaces & now.interfaces:
         return "it was written on a machine with other network interfaces"
     # A first start that was cut short left none; what holds no row has given no number.
     if not high_water_mark_exists and totals.position:
-        return "the witness beside it is gone"
+        return "the witness file beside it is missing"
     if seen is None:
         return None
     if seen.journal != journal:
-        return f"the witness beside it is of journal {seen.journal}"
+        return f"the witness file beside it belongs to journal {seen.journal}"
     if seen.position > totals.position:
-        return f"it ends at row {totals.position}, and row {seen.position} had been written"
+        return f"it ends at row {totals.position}, but row {seen.position} had been written"
     if seen.put_back:
-        return "the witness beside it was put back"
+        return "the witness file beside it was restored from a copy"
     return None
 
 

@@ -52,7 +52,7 @@ class OpenFiles:
                 for file, old, new in zip(self._paths, self._known, now, strict=True)
                 if old != new
             ]
-            what = f"{' and '.join(missing)} of the journal in {folder} was removed or exchanged"
+            what = f"{' and '.join(missing)} of the journal in {folder} was removed or replaced"
             return Displaced(what, beside_only=True)
         place, removed = self._found()
         if removed:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge.journal import database
 from edge.journal.chain import first_link, link
@@ -96,19 +97,25 @@ def _disagreement(walk: "_Walk", journal: str, seen: HighWaterRecord | None) -> 
     if seen is None:
         return None
     if seen.journal != journal:
-        what = f"the witness beside it is of journal {seen.journal}: this database was put back"
+        what = (
+            f"the witness file beside it belongs to journal {seen.journal}: this database "
+            "was restored from a copy"
+        )
         return ChainFault(walk.position, None, None, what)
     if seen.position > walk.position:
         what = (
             f"rows {walk.position + 1} to {seen.position} are missing, up to verdict "
-            f"{seen.verdict_seq}: the witness beside the journal has seen them"
+            f"{seen.verdict_seq}: the witness file beside the journal recorded them"
         )
         return ChainFault(walk.position + 1, None, None, what)
     return None
 
 
 def _not_met(head: bytes, removed: int) -> str:
-    what = f"no row has the head {head.hex()}: rows were changed or taken away after it was said"
+    what = (
+        f"no row has the head {head.hex()}: rows were changed or removed after that "
+        "head was reported"
+    )
     if removed:
         what += ", or its row is among those that retention removed (then compare a newer head)"
     return what
@@ -153,22 +160,22 @@ class _Walk:
         finally:
             self._connection.execute("COMMIT")
 
-    def _follow(self, row: tuple) -> ChainFault | None:
+    def _follow(self, row: tuple[Any, ...]) -> ChainFault | None:
         position, kind, seq, _, _, chain, payload = row
         if position != self.position + 1 and not self._cross(position - 1):
             what = f"rows {self.position + 1} to {position - 1} are missing"
             return ChainFault(self.position + 1, kind, seq, what)
         if link(self._chain, payload) != chain:
-            what = "the row is not as it was written"
+            what = "the row was changed after it was written"
             return ChainFault(position, kind, seq, what)
         if differs := self._difference(row):
-            what = f"{differs} is not as in the row's payload"
+            what = f"{differs} does not match the row's payload"
             return ChainFault(position, kind, seq, what)
         self._reach(position, chain)
         self.rows += 1
         return None
 
-    def _difference(self, row: tuple) -> str | None:
+    def _difference(self, row: tuple[Any, ...]) -> str | None:
         """Name a column that does not agree with the payload, which the chain protects."""
         position, _, seq, result, part_id, _, payload = row
         content = json.loads(payload)
@@ -190,7 +197,9 @@ class _Walk:
             what = f"rows {self.position + 1} to {totals.position} are missing"
             return ChainFault(self.position + 1, None, None, what)
         if totals.chain != self._chain:
-            return ChainFault(self.position, None, None, "the books do not end with this row")
+            return ChainFault(
+                self.position, None, None, "the journal's totals do not end with this row"
+            )
         return None
 
     def _cross(self, position: int) -> bool:

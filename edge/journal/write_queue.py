@@ -15,9 +15,10 @@ SETTLED_AT_ONCE = 256
 SETTLEMENTS_BOUND = 10_000
 
 _NEXT_STEP = {
-    Refusal.QUEUE_FULL: "the disk does not keep up; entries wait for it. Check the disk.",
-    Refusal.JOURNAL_FULL: "it holds as much as journal.max_rows and journal.max_bytes allow. "
-    "Bring the broker back, or raise them.",
+    Refusal.QUEUE_FULL: "the disk is too slow, and entries are waiting for it. Check the disk.",
+    Refusal.JOURNAL_FULL: "it is full (journal.max_rows, journal.max_bytes). Restore the "
+    "broker, or "
+    "raise the limits.",
     Refusal.CLOSED: "the station is stopping.",
 }
 
@@ -87,7 +88,8 @@ class WriteQueue:
             if refusal is not None:
                 raise JournalRefuses(
                     refusal,
-                    f"the journal takes no {queued.entry.kind.value} now: {_NEXT_STEP[refusal]}",
+                    f"the journal cannot accept a {queued.entry.kind.value} now: "
+                    f"{_NEXT_STEP[refusal]}",
                 )
             self._queue.append(queued)
             self._open_rows += 1

@@ -235,9 +235,9 @@ class JournalWriter:
         """Write a removed journal to its place again, once there is a folder for it."""
         path = self._journal.path
         if not may_make_folder and not path.parent.is_dir():
-            return Displaced(f"{what}; it is written anew once that folder is there again")
+            return Displaced(f"{what}; it will be written again when that folder is back")
         if path.exists():
-            return Displaced(f"{what}, and another journal lies there now")
+            return Displaced(f"{what}, and a different journal is there now")
         if self._trouble is None:
             self._report(f"{what}. It is written anew.")
         try:
@@ -247,7 +247,7 @@ class JournalWriter:
         except (StationError, sqlite3.Error, OSError) as error:
             return Displaced(f"{what}, and it cannot be written anew ({error})")
         self._ledger = Ledger(self._journal.connection, self._journal.journal)
-        log.warning("%s: the journal is written anew; nothing is lost", path)
+        log.warning("%s: the journal was written again; nothing is lost", path)
         return None
 
     def _write(self, group: Group) -> list[Committed]:

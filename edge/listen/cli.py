@@ -62,7 +62,7 @@ def _listen(options: argparse.Namespace) -> int:
         signal.signal(number, ended.by_signal)
     store = _store(options, ended)
     if store is None:
-        write_line("edge-listen: the database was never reached; the log says why")
+        write_line("edge-listen: the database was never reached; see the log")
         return TEMPORARY_FAILURE if ended.late() else 0
     ended.watch(store)
     # The database's own thread: MQTT goes on while it is slow, or away.
@@ -86,7 +86,7 @@ def _listen(options: argparse.Namespace) -> int:
             parts.close()
         store.close()
     if options.until_seq is None and ended.late() and not listener.has_listened:
-        write_line(f"edge-listen: {settings.url} was never listened to; the log says why")
+        write_line(f"edge-listen: no subscription at {settings.url} succeeded; see the log")
         return TEMPORARY_FAILURE
     if options.until_seq is None or ended.complete():
         return 0
@@ -153,11 +153,13 @@ def _check_database_options(options: argparse.Namespace) -> None:
     )
     for name in names:
         if options.database is None and getattr(options, name) is not None:
-            raise ConfigurationInvalid(f"--{name.replace('_', '-')} goes with --database.")
+            raise ConfigurationInvalid(
+                f"--{name.replace('_', '-')} can only be used with --database."
+            )
     if options.database and options.part:
         raise ConfigurationInvalid(
-            "--part joins parts beside --sqlite or --csv: run a second listener for it, with a "
-            "--client-id of its own."
+            "--part can only be used with --sqlite or --csv: run a second listener for "
+            "it, with its own --client-id."
         )
     if options.share is None:
         return
@@ -165,8 +167,8 @@ def _check_database_options(options: argparse.Namespace) -> None:
         raise ConfigurationInvalid("--share is 1 to 64 of A-Z a-z 0-9 _ -.")
     if options.client_id == CLIENT_ID:
         raise ConfigurationInvalid(
-            "--share: listeners that share records need a name each, which a restart keeps: give "
-            "--client-id."
+            "--share: each listener that shares records needs its own name, which a "
+            "restart keeps: give --client-id."
         )
 
 
@@ -264,7 +266,10 @@ def _parser() -> argparse.ArgumentParser:
         "of a plant, with views; several listeners may share it",
     )
     parser.add_argument(
-        "--station", default="+/+/+/+", metavar="S/L/S/C", help="+ stands for any (default: all)"
+        "--station",
+        default="+/+/+/+",
+        metavar="S/L/S/C",
+        help="stations to listen to; + stands for any name (default: all)",
     )
     parser.add_argument(
         "--part",
@@ -275,23 +280,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--client-id",
         default=CLIENT_ID,
-        help="names the session that the broker keeps; one for each listener",
+        help="name of the session at the broker; each listener needs its own",
     )
     parser.add_argument(
         "--from-seq",
         type=_positive(int),
         metavar="N",
-        help="have journals that are new here complete from N on (default: what comes first)",
+        help="keep journals that are new here complete from record N on (default: from "
+        "the first that arrives)",
     )
-    parser.add_argument("--no-repair", action="store_true", help="do not ask for what is missing")
+    parser.add_argument("--no-repair", action="store_true", help="do not request missing records")
     parser.add_argument(
         "--until-seq",
         type=_positive(int),
         metavar="N",
-        help="end when a station's verdicts are there up to N, without a gap",
+        help="end when a station's verdicts have arrived up to N without a gap",
     )
     parser.add_argument(
-        "--timeout", type=_positive(float), metavar="S", help="end after so many seconds"
+        "--timeout", type=_positive(float), metavar="S", help="end after this many seconds"
     )
     plant = parser.add_argument_group("with --database")
     plant.add_argument(
@@ -307,22 +313,25 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-days",
         type=_count_from(0),
         metavar="N",
-        help="remove records after so many days; 0 keeps them (kept in the database: 0 at first)",
+        help="remove records after this many days; 0 keeps them (saved in the database, "
+        "at first 0)",
     )
     plant.add_argument(
         "--partition-days",
         type=_count_from(1),
         metavar="N",
-        help="days of one partition of PostgreSQL (kept in the database: 1 at first)",
+        help="days per partition of PostgreSQL (saved in the database, at first 1)",
     )
     plant.add_argument(
         "--shifts",
         metavar="NAME=HH:MM,…",
-        help="beginnings of the plant's shifts (kept in the database: "
-        "early=06:00,late=14:00,night=22:00 at first)",
+        help="start times of the plant's shifts (saved in the database, at first "
+        "early=06:00,late=14:00,night=22:00)",
     )
     plant.add_argument(
-        "--time-zone", metavar="ZONE", help="of the shifts (kept in the database: UTC at first)"
+        "--time-zone",
+        metavar="ZONE",
+        help="time zone of the shifts (saved in the database, at first UTC)",
     )
     return parser
 

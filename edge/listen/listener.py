@@ -227,9 +227,9 @@ class Listener:
             if self._version_refused and self._version is MQTTProtocolVersion.MQTTv5:
                 if self._wanted.share:
                     self._complain(
-                        "the broker speaks MQTT 3.1.1 alone, which knows no shared subscriptions. "
-                        "Leave --share out and run one listener, or exchange the broker; trying "
-                        "again"
+                        "the broker speaks MQTT 3.1.1 alone, which has no shared subscriptions. "
+                        "Leave out --share and run one listener, or use another "
+                        "broker; trying again"
                     )
                     self._rest(done)
                     continue
@@ -270,12 +270,12 @@ class Listener:
                 read_broker_login(self._settings, PASSWORD_OPTION).sha256 != self._login.sha256
             )
         except ConfigurationError as error:
-            log.error("not reloaded; going on as before: %s", error)
+            log.error("not reloaded; continuing with the old settings: %s", error)
             return False
         if not changed:
             log.info("reloaded: password and certificates are as they were")
             return False
-        log.info("reloaded: connecting anew with the password and certificates as they are now")
+        log.info("reloaded: reconnecting with the current password and certificates")
         return True
 
     def _use(self, client: paho.Client, done: Callable[[], bool]) -> None:
@@ -305,7 +305,9 @@ class Listener:
             try:
                 ended = not self._receive(client)
             except NOT_MQTT as error:
-                self._complain(f"what answers at {address} is no MQTT ({error!r}); trying again")
+                self._complain(
+                    f"what answers at {address} is not an MQTT broker ({error!r}); trying again"
+                )
                 return
             self._keep(client)
             if self._parts is not None and self._connected and not ended:
@@ -354,7 +356,7 @@ class Listener:
                 if self._ended_with
                 else ""
             )
-            self._complain(f"the broker at {address} is gone{why}; trying again")
+            self._complain(f"the broker at {address} closed the connection{why}; trying again")
         elif self._tls_alert:
             meaning = tls_alert_meaning(self._tls_alert)
             self._complain(f"TLS with the broker at {address} failed, {meaning} Trying again")
@@ -483,14 +485,14 @@ class Listener:
                 raise
             if str(error) != self._keep_complaint:
                 self._keep_complaint = str(error)
-                log.error("%s; what is not kept stays with the broker; trying again", error)
+                log.error("%s; records not yet stored stay at the broker; trying again", error)
             self._keep_due_s = self._clock_s() + self._keep_patience.delay_s()
             keeping.future = None
             if keeping.client is not client:  # its messages come again on the new connection
                 self._keeping = None
             return
         if self._keep_complaint:
-            log.info("the database takes records again")
+            log.info("the database accepts records again")
         self._keep_complaint, self._keeping = "", None
         self._keep_patience = Backoff(KEEP_BACK_OFF_S, random.random)
         if self._parts is not None:
@@ -539,12 +541,12 @@ class Listener:
                 )
             )
         except (ValueError, KeyError, TypeError, RecursionError, StationNameInvalid) as error:
-            log.warning("%s: not a message of the contract (%s); left out", message.topic, error)
+            log.warning("%s: not a valid message (%s); ignored", message.topic, error)
 
     def _on_state(self, station: str, content: Any) -> ReportedJournal | None:
         """Learn how far a station is, when all of that has been sent."""
         if not isinstance(content, dict):
-            raise ValueError("it is no object")
+            raise ValueError("it is not a JSON object")
         journal = content.get("journal")
         if journal is None:  # not opened yet, or a will
             return None
@@ -568,14 +570,15 @@ class Listener:
         self._left.add((reported.station, before))
         if (reported.station, reported.journal) in self._left:
             log.error(
-                "%s: CONFLICT: two stations have this name; they write the journals %s and %s in "
-                "turn. Both are kept, each by its journal. Give one another mqtt.station.",
+                "%s: CONFLICT: two stations have this name; they write the journals %s and "
+                "%s in turn. Both are kept, each under its journal. Change mqtt.station of "
+                "one of them.",
                 *(reported.station, before, reported.journal),
             )
         elif reported.follows != before:
             log.warning(
-                "%s: writes journal %s now, which does not go on from %s: its PC was exchanged, "
-                "its journal removed, or the name given to another station",
+                "%s: now writes journal %s, which does not continue %s: its PC was replaced, "
+                "its journal was removed, or its name was given to another station",
                 *(reported.station, reported.journal, before),
             )
 
@@ -586,10 +589,10 @@ class Listener:
             numbers.setdefault((one.station, one.journal), SequenceRanges()).add(one.seq)
         for (station, journal), found in numbers.items():
             log.error(
-                "%s: CONFLICT: verdicts %s of journal %s came with other ids than before. Both "
-                "are kept. The station's journal was put back from a backup, or two stations write "
-                "copies of one: stop the station, remove journal.witness from its journal's folder "
-                "and start it again.",
+                "%s: CONFLICT: verdicts %s of journal %s came with different ids than "
+                "before. Both are kept. The station's journal was restored from a backup, or "
+                "two stations write copies of one: stop the station, remove journal.witness "
+                "from its journal's folder and start it again.",
                 *(station, _named(list(found)), journal),
             )
 
@@ -600,9 +603,9 @@ class Listener:
             self._other_heads.add((reported.station, reported.journal))
             known = self._store.reported(reported.station, reported.journal)
             log.error(
-                "%s: CONFLICT: journal %s says %s of row %d, and said %s before. It was put back "
-                "from a backup, or its records were changed. Compare with edge-run --journal "
-                "--verify --head there.",
+                "%s: CONFLICT: journal %s says %s of row %d, and said %s before. It was "
+                "restored from a backup, or its records were changed. Compare with edge-run "
+                "--journal --verify --head there.",
                 *(
                     reported.station,
                     reported.journal,
@@ -667,9 +670,10 @@ class Listener:
         if found != gaps and reported_seq and key not in self._doubted:
             self._doubted.add(key)
             log.warning(
-                "%s: verdict %d of journal %s is far ahead of what the station says (%d): it is "
-                "kept, and what lies between is asked for as far as the station says. Look "
-                "at the access rules of the broker for who else may publish as this station.",
+                "%s: verdict %d of journal %s is far ahead of what the station reports (%d): "
+                "it is kept, and missing records are requested only up to what the station "
+                "reports. Check in the broker's access rules who else may publish as this "
+                "station.",
                 *(station, self._store.numbers(*key).last, journal, reported_seq),
             )
         return found
@@ -693,7 +697,7 @@ def _arrived(
         raise ValueError(f"schema {content['schema']!r}")
     seq, journal = content["seq"], content["journal"]
     if not _is_seq(seq):
-        raise ValueError("seq is no number of a journal")
+        raise ValueError("seq is not a journal number")
     if not isinstance(journal, str) or not isinstance(content["replayed"], bool):
         raise ValueError("journal or replayed is missing")
     arrived = Arrived(

@@ -182,11 +182,15 @@ class PartJoin:
 
 def _detail(first: View, other: View | None, *, overflow: bool) -> str:
     if overflow:
-        return "Too many parts waited for a view. Raise part.open_parts, or see which station lags."
+        return (
+            "Too many parts waited for a view. Raise part.open_parts, or find out which "
+            "station is late."
+        )
     if other is None:
         return ""
     apart_s = (other.decided_utc_ns - first.decided_utc_ns) / 1e9
     return (
-        f"{other.station} decided {apart_s:.1f} s after {first.station}, so that is another time "
-        "of this part. If not, compare the clocks of both stations, or raise part.within_ms."
+        f"{other.station} decided {apart_s:.1f} s after {first.station}, so this is "
+        "another pass of this part. If not, compare the clocks of both stations, or "
+        "raise part.within_ms."
     )

@@ -32,16 +32,19 @@ class PartSettings(Section):
         default=2000.0,
         gt=0,
         le=3_600_000,
-        description="From the first view's arrival until all have to be there.",
+        description="Longest time from the arrival of the first view until all must have arrived.",
     )
     replayed_within_s: float = Field(
         default=60.0,
         gt=0,
         le=86_400,
-        description="The same where a view was replayed, or the connection was lost meanwhile.",
+        description="The same if a view was replayed or the connection was lost meanwhile.",
     )
     open_parts: int = Field(
-        default=1000, ge=1, le=100_000, description="So many wait at most; the oldest is an ERROR."
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Most parts that may wait; beyond it, the oldest is an ERROR.",
     )
 
     @model_validator(mode="after")
@@ -84,7 +87,7 @@ def read_part_settings(path: Path, pattern: str) -> PartSettings:
     for view in found.views:
         if not heard.fullmatch(view):
             raise ConfigurationInvalid(
-                f"{file.place(('part', 'views'))}: {view} is not among what is listened to "
+                f"{file.place(('part', 'views'))}: {view} is not covered by --station "
                 f"({pattern}). Widen --station, or leave it out."
             )
     return found

@@ -123,6 +123,6 @@ class PartStore:
             yield
         except sqlite3.Error as error:
             raise OutputNotWritable(
-                f"{self._path}: parts cannot be kept ({error}). "
-                "Check the disk, its free space and that the file is one of edge-listen."
+                f"{self._path}: parts cannot be stored ({error}). Check the disk, its free "
+                "space and that the file is one of edge-listen."
             ) from error

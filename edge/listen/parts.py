@@ -71,7 +71,7 @@ class Parts:
                 if view.station not in settings.views:
                     store.remove_view(part_id, view.id)
                     log.warning(
-                        "%s: verdict %s of %s is not joined, as %s is no view any more",
+                        "%s: verdict %s of %s is not joined, because %s is no longer a view",
                         *(part_id, view.id, settings.name, view.station),
                     )
                     continue
@@ -184,8 +184,8 @@ class Parts:
         if station not in self._nameless:
             self._nameless.add(station)
             log.warning(
-                "%s: its verdicts without a part_id are in no part. Send one with the trigger, or "
-                "let the station read a code.",
+                "%s: its verdicts without a part_id cannot be joined. Send a part_id with "
+                "the trigger, or let the station read a code.",
                 station,
             )
 
@@ -194,7 +194,7 @@ def _arrived_view(one: ArrivedVerdict) -> tuple[str | None, View]:
     content = one.content
     part_id = content["part_id"]
     if not (part_id is None or isinstance(part_id, str)) or len(part_id or "") > MAX_PART_ID_LENGTH:
-        raise ValueError(f"part_id is no text of at most {MAX_PART_ID_LENGTH} characters")
+        raise ValueError(f"part_id is not a text of at most {MAX_PART_ID_LENGTH} characters")
     if not isinstance(content["id"], str):
         raise ValueError("id is no text")
     view = View(

@@ -184,7 +184,9 @@ class CommandGate:
             request = CommandRequest(name=name, sender=_sender(incoming))
             reply_to = incoming.response_topic
             if reply_to is not None and not self._may_answer_on(reply_to, name):
-                fault = _Fault("response_topic", "The station does not write to that topic.")
+                fault = _Fault(
+                    "response_topic", "The station does not accept messages on that topic."
+                )
             elif len(incoming.correlation or b"") > MAX_CORRELATION_BYTES:
                 fault = _Fault("response_topic", "The correlation data is too long.")
             else:
@@ -194,7 +196,7 @@ class CommandGate:
             if name not in _PARSERS:
                 fault = _Fault("unknown_command", f"Known: {', '.join(sorted(_PARSERS))}.")
         elif incoming.topic not in (self._topic.trigger, self._topic.ack):
-            fault = _Fault("unknown_topic", "The station takes nothing there.")
+            fault = _Fault("unknown_topic", "The station accepts nothing on that topic.")
         if incoming.retained:
             fault = _Fault(
                 "retained",

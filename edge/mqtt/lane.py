@@ -200,7 +200,7 @@ class Lane:
         self._pause_ns = self._shortest_pause_ns
         self._accepted_since = True
         name = find_meaning(code, Packet.PUBACK).name
-        return began, f"refused {MAX_REFUSALS} times ({name}), unlike others in between"
+        return began, f"refused {MAX_REFUSALS} times ({name}), unlike others sent in between"
 
     def on_accepted(self) -> None:
         """The broker took a row."""
@@ -214,7 +214,7 @@ class Lane:
         if not self.refusing or not self._accepted_since or quiet_ns < self._longest_pause_ns:
             return None
         self.refusing = False
-        text = f"The broker takes every {self.kind} again."
+        text = f"The broker accepts every {self.kind} again."
         log.info("%s", text)
         return Event("accepted_by_broker", Severity.INFO, text, {"kind": self.kind.value})
 
@@ -262,8 +262,8 @@ class Lane:
         self._pause_ns = self._shortest_pause_ns
         article = "an" if self.kind is RecordKind.EVENT else "a"
         text = (
-            f"The broker does not take {article} {self.kind} on {self.topic}: {cause} It is "
-            "kept and tried again."
+            f"The broker refuses {article} {self.kind} on {self.topic}: {cause} It is "
+            "kept and sent again."
         )
         log.warning("%s", text)
         name = find_meaning(code, Packet.PUBACK).name

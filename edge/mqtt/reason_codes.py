@@ -45,25 +45,23 @@ class Meaning:
         return f"{self.name}: {self.cause}. {self.next_step}."
 
 
-_LOG = "See the broker's log for what it met"
+_LOG = "See the broker's log for the cause"
 _RIGHTS = "Give this user the right in the broker's access rules"
 _LOGIN = (
     "Check mqtt.username and mqtt.password_file (edge-listen: --username, --password-file), and "
     "that the broker knows both"
 )
 _LIMITS = "Raise the limit in the broker's settings, or send less to it"
-_DEFECT = "One of both sides breaks the protocol: keep the broker's log and report it"
-_WAIT = "Nothing is to be done here unless it lasts; then look at the broker"
+_DEFECT = "One side violates the protocol: keep the broker's log and report it"
+_WAIT = "Nothing needs to be done here unless it lasts; then check the broker"
 _NAME = "Change mqtt.station, or --client-id of edge-listen, of one of them"
 _ADDRESS = "Put the address of the new server into mqtt.url"
 
 MEANINGS: dict[int, Meaning] = {
-    0x80: Meaning("unspecified error", "the broker names no cause", _LOG),
+    0x80: Meaning("unspecified error", "the broker gives no cause", _LOG),
     0x81: Meaning("malformed packet", "the broker could not read a packet", _DEFECT),
     0x82: Meaning("protocol error", "the broker did not expect this packet", _DEFECT),
-    0x83: Meaning(
-        "implementation specific error", "a rule of this broker's own speaks against it", _LOG
-    ),
+    0x83: Meaning("implementation specific error", "a rule of the broker forbids it", _LOG),
     0x84: Meaning(
         "unsupported protocol version",
         "the broker speaks neither MQTT 5 nor 3.1.1",
@@ -71,14 +69,14 @@ MEANINGS: dict[int, Meaning] = {
     ),
     0x85: Meaning(
         "client identifier not valid",
-        "the broker does not take this client's id",
+        "the broker does not accept this client's id",
         "Allow the id in the broker's settings, or choose another mqtt.station (edge-listen: "
         "--client-id)",
     ),
     0x86: Meaning("bad user name or password", "the broker does not know this login", _LOGIN),
     0x87: Meaning("not authorized", "the access rules do not let this user do it", _RIGHTS),
-    0x88: Meaning("server unavailable", "the broker does not serve at present", _WAIT),
-    0x89: Meaning("server busy", "the broker has too much to do", _WAIT),
+    0x88: Meaning("server unavailable", "the broker is not available at present", _WAIT),
+    0x89: Meaning("server busy", "the broker is overloaded", _WAIT),
     0x8A: Meaning(
         "banned",
         "the broker's administrator shut this client out",
@@ -87,23 +85,23 @@ MEANINGS: dict[int, Meaning] = {
     0x8B: Meaning("server shutting down", "the broker is being stopped or restarted", _WAIT),
     0x8C: Meaning(
         "bad authentication method",
-        "the broker wants another way of logging in than password or certificate",
+        "the broker requires another kind of login than password or certificate",
         "Allow user name and password, or certificates, for this client at the broker",
     ),
     0x8D: Meaning(
         "keep alive timeout",
-        "the broker heard nothing from this client for too long",
-        "Look for a network that loses packets or a PC that stands still",
+        "the broker received nothing from this client for too long",
+        "Look for packet loss in the network or an overloaded PC",
     ),
     0x8E: Meaning("session taken over", "another client connected with the same id", _NAME),
     0x8F: Meaning(
         "topic filter invalid",
-        "the broker does not take the subscription's pattern",
+        "the broker does not accept the subscription's pattern",
         "Allow topics below vi/v1/ in the broker's settings",
     ),
     0x90: Meaning(
         "topic name invalid",
-        "the broker does not take topics of this form",
+        "the broker does not accept topics of this form",
         "Allow topics below vi/v1/ in the broker's settings",
     ),
     0x91: Meaning("packet identifier in use", "both sides count messages differently", _DEFECT),
@@ -115,7 +113,7 @@ MEANINGS: dict[int, Meaning] = {
     0x94: Meaning("topic alias invalid", "an alias was used that was never agreed", _DEFECT),
     0x95: Meaning(
         "packet too large",
-        "a packet is larger than the broker takes",
+        "a packet is larger than the broker accepts",
         "Raise the broker's limit on the size of packets (mosquitto: max_packet_size)",
     ),
     0x96: Meaning("message rate too high", "more messages a second than allowed", _LIMITS),
@@ -127,12 +125,12 @@ MEANINGS: dict[int, Meaning] = {
     ),
     0x99: Meaning(
         "payload format invalid",
-        "the broker checks contents, and this one does not pass its rule",
+        "the broker checks contents, and this one violates its rule",
         "Compare the broker's rule or schema with the schemas of this contract",
     ),
     0x9A: Meaning(
         "retain not supported",
-        "the broker keeps no messages for those who come later",
+        "the broker keeps no messages for later subscribers",
         "Switch retained messages on in the broker's settings (mosquitto: retain_available)",
     ),
     0x9B: Meaning(
@@ -148,7 +146,7 @@ MEANINGS: dict[int, Meaning] = {
     0xA1: Meaning("subscription identifiers not supported", "one was sent", _DEFECT),
     0xA2: Meaning(
         "wildcard subscriptions not supported",
-        "the broker takes no pattern with + or #",
+        "the broker accepts no pattern with + or #",
         "Allow wildcards in the broker's settings; edge-listen needs them unless --station names "
         "one station",
     ),
@@ -157,49 +155,49 @@ MEANINGS: dict[int, Meaning] = {
 _IN_PACKET: dict[tuple[Packet, int], Meaning] = {
     (Packet.CONNACK, 0x87): Meaning(
         "not authorized",
-        "the broker does not let this client in, or not with this will",
+        "the broker does not accept this client, or not with this will message",
         f"{_LOGIN}, and that its access rules let this user write below its own topic",
     ),
     (Packet.CONNACK, 0x97): Meaning(
-        "quota exceeded", "the broker has as many clients as it may have", _LIMITS
+        "quota exceeded", "the broker has reached its limit of clients", _LIMITS
     ),
     (Packet.CONNACK, 0x95): Meaning(
         "packet too large",
-        "the CONNECT with the will is larger than the broker takes",
+        "the CONNECT with the will message is larger than the broker accepts",
         MEANINGS[0x95].next_step,
     ),
     (Packet.DISCONNECT, 0x00): Meaning(
-        "normal disconnection", "the broker ended the connection and names no cause", _LOG
+        "normal disconnection", "the broker ended the connection without giving a cause", _LOG
     ),
     (Packet.DISCONNECT, 0x87): Meaning(
         "not authorized",
-        "the broker ended the connection over something this user may not do",
+        "the broker ended the connection because this user may not do that",
         _RIGHTS,
     ),
 }
 
-_CLOCKS = "Set the clock of this PC and of the broker right"
+_CLOCKS = "Set the clocks of this PC and of the broker correctly"
 _CA = "Put the certificate that signed the broker's into mqtt.ca_file"
 _OWN = "Give this client a certificate that the broker trusts: mqtt.certificate_file, mqtt.key_file"
 _TLS = "Allow TLS 1.2 or newer at the broker"
 
 # By OpenSSL's number of what it found wrong with the broker's certificate.
 _VERIFICATION: dict[int, Meaning] = {
-    9: Meaning("not yet valid", "the broker's certificate begins to be valid later", _CLOCKS),
+    9: Meaning("not yet valid", "the broker's certificate is not valid yet", _CLOCKS),
     10: Meaning("expired", "the broker's certificate has expired", "Renew it at the broker"),
-    18: Meaning("self-signed", "the broker's certificate is signed by nobody else", _CA),
-    19: Meaning("untrusted authority", "this PC does not trust who signed it", _CA),
-    20: Meaning("untrusted authority", "this PC does not know who signed it", _CA),
-    21: Meaning("untrusted authority", "the broker does not send who signed it", _CA),
+    18: Meaning("self-signed", "the broker's certificate is self-signed", _CA),
+    19: Meaning("untrusted authority", "this PC does not trust its issuer", _CA),
+    20: Meaning("untrusted authority", "this PC does not know its issuer", _CA),
+    21: Meaning("untrusted authority", "the broker does not send the issuer's certificate", _CA),
     23: Meaning("revoked", "the broker's certificate was revoked", "Renew it at the broker"),
     62: Meaning(
         "other host",
-        "the broker's certificate is made out to another name",
+        "the broker's certificate is issued to another name",
         "Write the name of the certificate into mqtt.url, or have one made for this name",
     ),
     64: Meaning(
         "other host",
-        "the broker's certificate is not made out to this address",
+        "the broker's certificate is not issued to this address",
         "Write the name of the certificate into mqtt.url, or have one made for this address",
     ),
 }
@@ -220,7 +218,7 @@ _TLS_REASONS: tuple[tuple[str, Meaning], ...] = (
     ("UNKNOWN_CA", Meaning("untrusted", "the broker does not trust this client's", _OWN)),
     ("BAD_CERTIFICATE", Meaning("bad certificate", "the broker refuses this client's", _OWN)),
     ("CERTIFICATE", Meaning("bad certificate", "the broker refuses this client's", _OWN)),
-    ("PROTOCOL", Meaning("too old", "both sides have no version of TLS in common", _TLS)),
+    ("PROTOCOL", Meaning("too old", "both sides support no common TLS version", _TLS)),
 )
 
 

@@ -80,7 +80,7 @@ class Connector:
         try:
             connection = self.reach()
         except (ConnectionRefused, ConfigurationError) as error:
-            self.complain(f"{error} Inspection goes on, verdicts wait; trying again.")
+            self.complain(f"{error} Inspection continues, verdicts wait; trying again.")
             return None
         log.info("connected to %s with MQTT %s", self._url, connection.version)
         self._complaint = ""

@@ -373,8 +373,9 @@ class Relay:
         if not self.limited:
             self.limited = True
             log.warning(
-                "the broker takes packets of %s bytes; verdicts are sent with fewer regions, what "
-                "is larger all the same is not sent. The journal has them whole.",
+                "the broker accepts packets of at most %s bytes; larger verdicts are sent "
+                "with fewer regions, and those still too large are not sent. The journal has "
+                "them in full.",
                 connection.limits.largest_packet_bytes,
             )
         if row.kind is RecordKind.VERDICT:
@@ -382,7 +383,7 @@ class Relay:
             if shorter is not None:
                 return shorter, ""
         size = connection.packet_bytes(topic, content, schema)
-        return None, f"{size} bytes; the broker takes packets of {size - excess}"
+        return None, f"{size} bytes; the broker accepts at most {size - excess}"
 
     def _send(
         self,
@@ -463,9 +464,9 @@ class Relay:
         if late or self._echo is Echo.REFUSED:
             self.unproven = True
             text = (
-                "The broker speaks MQTT 3.1.1, which cannot refuse a message, and none came back "
-                f"on {self._verdicts.topic}: whether verdicts arrive is not known. Let "
-                "this station write and read that topic, or use MQTT 5."
+                "The broker speaks MQTT 3.1.1, which cannot refuse a message, and none came "
+                f"back on {self._verdicts.topic}, so it is not known whether verdicts arrive. "
+                "Let this station write and read that topic, or use MQTT 5."
             )
             log.error("%s", text)
             self._on_event(Event("delivery_unproven", Severity.ALARM, text))
@@ -487,7 +488,7 @@ class Relay:
         self.unproven = False
         self._verdicts.must_go_back = True
         self._awaited.clear()
-        text = "Verdicts are seen to arrive; those that were not are sent again."
+        text = "Delivery of verdicts is confirmed again; unconfirmed ones are sent again."
         log.info("%s", text)
         self._on_event(Event("delivery_proven", Severity.INFO, text))
 

@@ -5,8 +5,8 @@ from edge.settings.outputs import EncoderSettings
 
 _LASTING = dict.fromkeys(
     (1, 2, 3),
-    "it has none there (exception {code}). See which registers hold its counter, and set "
-    "outputs.encoder.address and area.",
+    "it has no such register (exception {code}). Find out which registers hold "
+    "its counter, and set outputs.encoder.address and area.",
 )
 
 

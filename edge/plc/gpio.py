@@ -10,17 +10,17 @@ from edge.settings.outputs import GpioSettings
 
 CONSUMER = "edge-run"
 
-_SEE_CHIPS = "See which there are (gpiodetect), and set outputs.gpio.chip"
+_SEE_CHIPS = "List the chips with gpiodetect, and set outputs.gpio.chip"
 _OPEN_IT = "Put the user of the service into the group of the device, or write a udev rule"
 _CAUSES = {
     errno.ENOENT: ("there is no such chip", _SEE_CHIPS),
-    errno.ENODEV: ("it is no GPIO chip", _SEE_CHIPS),
-    errno.ENOTTY: ("it is no GPIO chip", _SEE_CHIPS),
+    errno.ENODEV: ("it is not a GPIO chip", _SEE_CHIPS),
+    errno.ENOTTY: ("it is not a GPIO chip", _SEE_CHIPS),
     errno.EACCES: ("this user may not open it", _OPEN_IT),
     errno.EPERM: ("this user may not open it", _OPEN_IT),
-    errno.EBUSY: ("another program holds one of its lines", "See which with gpioinfo, and end it"),
+    errno.EBUSY: ("another program holds one of its lines", "Find it with gpioinfo, and stop it"),
 }
-_SEE_LINES = "See its lines with gpioinfo, and set outputs.*.line"
+_SEE_LINES = "List its lines with gpioinfo, and set outputs.*.line"
 
 
 class GpioMissing(ConfigurationError):
@@ -102,5 +102,5 @@ class GpioLines:
 def gpio_refusal(chip: str, error: OSError | ValueError) -> OutputRefused:
     """Return what to do about lines that cannot be had."""
     code = error.errno if isinstance(error, OSError) else None
-    cause, todo = _CAUSES.get(code or 0, (f"it does not give these lines ({error})", _SEE_LINES))
+    cause, todo = _CAUSES.get(code or 0, (f"these lines cannot be requested ({error})", _SEE_LINES))
     return OutputRefused(f"outputs.gpio {chip}: {cause}. {todo}.")

@@ -82,12 +82,15 @@ def _word(address: int, name: str, meaning: str, bits: tuple[Bit, ...]) -> Regis
     return Register(address=address, name=name, kind=Kind.WORD, meaning=meaning, bits=bits)
 
 
-TRIGGER = Bit(0, "trigger", "Rises: inspect the part of `trigger_id`. Let it fall after `taken`.")
-ACK = Bit(1, "ack", "While set, the result whose number is in `ack_seq` has been taken.")
+TRIGGER = Bit(
+    0, "trigger", "Rising edge: inspect the part of `trigger_id`. Clear it after `taken`."
+)
+ACK = Bit(1, "ack", "While set, the PLC has read the result whose number is in `ack_seq`.")
 RESET = Bit(
     2,
     "reset",
-    "Rises: clear errors and results, and forget the last trigger id. For the start of the PLC.",
+    "Rising edge: clear errors and results, and forget the last trigger id. For "
+    "the start of the PLC.",
 )
 
 COMMAND = (
@@ -102,23 +105,25 @@ COMMAND = (
         2,
         "trigger_id",
         Kind.UINT32,
-        "Of the part. The id of the trigger before is the same part again, never a second one.",
+        "Id of the part's trigger. Repeating the last id means the same part, never a second one.",
     ),
-    _value(4, "ack_seq", Kind.UINT16, "`seq` of the result that was taken."),
-    _value(5, "recipe", Kind.UINT16, "0: the chosen one; else the id of the recipe, a number."),
-    _value(6, "part_id", Kind.TEXT, "Of the part, UTF-8, ends at a zero byte; empty for none."),
+    _value(4, "ack_seq", Kind.UINT16, "`seq` of the result that the PLC has read."),
+    _value(
+        5, "recipe", Kind.UINT16, "Number of the recipe; 0: the one that is chosen at the station."
+    ),
+    _value(6, "part_id", Kind.TEXT, "Part id in UTF-8, ends at a zero byte; empty for none."),
 )
 
 READY = Bit(0, "ready", "A trigger would be accepted now.")
 BUSY = Bit(1, "busy", "A part has no result yet.")
 TAKEN = Bit(2, "taken", "The trigger in `taken_id` was accepted or refused; falls with `trigger`.")
-EXPOSED = Bit(3, "exposed", "The image of the last trigger has arrived; the part may move.")
-RESULT_VALID = Bit(4, "result_valid", "A result stands, and is on record.")
-RESULT_OK = Bit(5, "result_ok", "The result that stands is OK. Pass a part on nothing else.")
+EXPOSED = Bit(3, "exposed", "The image of the last trigger has arrived; the part may move on.")
+RESULT_VALID = Bit(4, "result_valid", "A result is available and recorded.")
+RESULT_OK = Bit(5, "result_ok", "The available result is OK. Let a part pass only on this bit.")
 REJECTED = Bit(6, "rejected", "The last trigger was refused, see `rejection`.")
 ERROR = Bit(7, "error", "A bit of `errors` is set.")
 HEARTBEAT = Bit(8, "heartbeat", "Toggles twice a second: the low bit of `heartbeat_count`.")
-ONLINE = Bit(9, "online", "Camera, model and journal are there.")
+ONLINE = Bit(9, "online", "Camera, model and journal are ready.")
 
 STATUS_BITS = (
     *(READY, BUSY, TAKEN, EXPOSED, RESULT_VALID, RESULT_OK, REJECTED, ERROR, HEARTBEAT, ONLINE),
@@ -126,16 +131,16 @@ STATUS_BITS = (
 
 CAMERA_MISSING = Bit(0, "camera_missing", "The camera is not ready.")
 MODEL_MISSING = Bit(1, "model_missing", "The model is not ready.")
-JOURNAL_MISSING = Bit(2, "journal_missing", "The journal takes no records.")
+JOURNAL_MISSING = Bit(2, "journal_missing", "The journal accepts no records.")
 MASTER_MISSING = Bit(3, "master_missing", "`master_heartbeat` does not change.")
 TRIGGER_REFUSED = Bit(4, "trigger_refused", "A trigger was refused. Stays until `reset`.")
 RESULT_MISSED = Bit(
     5,
     "result_missed",
-    "A result left its place unacknowledged, see `results_missed`. Stays until `reset`.",
+    "A result was dropped without acknowledgement, see `results_missed`. Stays until `reset`.",
 )
 PART_ID_CUT = Bit(6, "part_id_cut", "The part id of the result is longer than its registers.")
-OUTPUTS_MISSING = Bit(7, "outputs_missing", "A digital output is away, or missed an edge.")
+OUTPUTS_MISSING = Bit(7, "outputs_missing", "A digital output is disconnected or missed an edge.")
 
 ERROR_BITS = (
     *(CAMERA_MISSING, MODEL_MISSING, JOURNAL_MISSING, MASTER_MISSING),
@@ -164,9 +169,9 @@ REJECTION_MEANINGS = {
     RejectionCode.RECIPE_MISMATCH: "the recipe is not in force",
     RejectionCode.EXPIRED: "its deadline had passed",
     RejectionCode.NOT_LEADER: "another port leads the hand-shake",
-    RejectionCode.MALFORMED: "the part id is no text",
-    RejectionCode.OVERLOADED: "too many messages waited; the part has no record",
-    RejectionCode.NO_TRIGGERS: "every frame is a part, and none is triggered",
+    RejectionCode.MALFORMED: "the part id is not valid text",
+    RejectionCode.OVERLOADED: "too many messages were waiting; the part is not recorded",
+    RejectionCode.NO_TRIGGERS: "every frame is a part; triggers are not used",
 }
 
 RESULT_CODES = {Result.OK: 1, Result.NOK: 2, Result.NOT_DECIDABLE: 3, Result.ERROR: 4}
@@ -179,11 +184,11 @@ STATUS = (
     _value(4, "taken_id", Kind.UINT32, "Id of the last trigger that was accepted or refused."),
     _value(6, "exposed_id", Kind.UINT32, "Id of the newest part whose image has arrived."),
     _value(8, "result_id", Kind.UINT32, "Trigger id of the part of the result."),
-    _value(10, "result", Kind.UINT16, "0 while none stands."),
+    _value(10, "result", Kind.UINT16, "Result; 0 while none is available."),
     _value(11, "reason", Kind.UINT16, "`reason_code` of the verdict."),
     _value(12, "score_milli", Kind.INT32, f"Score × 1000, threshold at 500; {NO_SCORE} for none."),
     _value(14, "seq", Kind.UINT16, "Low 16 bits of the verdict's number in the journal."),
-    _value(15, "results_missed", Kind.UINT16, "Results that left unacknowledged."),
+    _value(15, "results_missed", Kind.UINT16, "Results that were dropped without acknowledgement."),
     _value(16, "result_part_id", Kind.TEXT, "Part id of the result."),
     _value(32, "order_check", Kind.UINT32, f"Always {ORDER_CHECK}; proves byte and word order."),
 )

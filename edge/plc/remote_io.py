@@ -11,8 +11,11 @@ from edge.settings.outputs import RemoteIoSettings
 T = TypeVar("T")
 # Answers that no other moment will change: unknown function, address, value.
 _LASTING = {
-    code: f"the module {what} (exception {{code}}). See which coils it has, and set outputs.*.line."
-    for code, what in {1: "writes no coils", 2: "has no such coil", 3: "does not take it"}.items()
+    code: (
+        f"the module {what} (exception {{code}}). Find out which coils it has, and "
+        "set outputs.*.line."
+    )
+    for code, what in {1: "writes no coils", 2: "has no such coil", 3: "rejects the value"}.items()
 }
 
 

@@ -19,14 +19,14 @@ class FileDropSettings(PortSettings):
 
     folder: str = Field(
         min_length=1,
-        description="Made if it is not there; whoever fetches a file deletes it.",
+        description="Created if it does not exist; the program that fetches a file deletes it.",
         examples=["/var/lib/edge/cam1/verdicts"],
     )
     max_files: int = Field(
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="While so many wait there, further verdicts are left out, and counted.",
+        description="While this many files wait, further verdicts are left out and counted.",
     )
 
     def open_port(self) -> "FileDrop":

@@ -27,7 +27,8 @@ class PortSettings(Section, ABC):
         default=64,
         ge=1,
         le=10_000,
-        description="Verdicts that may wait; of a live camera more are left out, and counted.",
+        description="Verdicts that may wait. With a live camera, further ones are left out and "
+        "counted.",
     )
 
     @abstractmethod

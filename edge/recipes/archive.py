@@ -182,11 +182,11 @@ def import_recipe(
                     _zip(path).unpack(archive, place, unpacked / place, (named.bytes, named.sha256))
             return _import(recipes, manifest, unpacked, public_key)
     except DAMAGED as error:
-        raise _refused(path, f"is damaged, or no recipe ({error})") from error
+        raise _refused(path, f"is damaged or not a recipe ({error})") from error
     except OSError as error:
         raise ArchiveRefused(
-            f"{path}: cannot be taken into {recipes.path} ({error.strerror}). Check the file, the "
-            "folder, free space and permissions."
+            f"{path}: cannot be imported into {recipes.path} ({error.strerror}). Check "
+            "the file, the folder, free space and permissions."
         ) from error
 
 
@@ -208,7 +208,7 @@ def read_archive_manifest(path: Path, public_key: Path | None = None) -> Archive
                 _check_entries(archive, manifest, path)
                 return manifest
     except DAMAGED as error:
-        raise _refused(path, f"is damaged, or no recipe ({error})") from error
+        raise _refused(path, f"is damaged or not a recipe ({error})") from error
     except OSError as error:
         raise ArchiveRefused(
             f"{path}: cannot be read ({error.strerror}). Check the file."
@@ -243,7 +243,7 @@ def _packed(archive: zipfile.ZipFile, place: str, file: Path) -> ArchivedFile:
         with open_regular(file) as source:
             size, sha256 = pack(archive, place, source, place.startswith(f"{IMAGES_FOLDER}/"))
     except FileNotFoundError as error:
-        raise RecipeDamaged(f"{file}: went while it was exported. Export again.") from error
+        raise RecipeDamaged(f"{file}: was removed during the export. Export again.") from error
     return ArchivedFile(bytes=size, sha256=sha256)
 
 
@@ -294,14 +294,14 @@ def _place_fault(place: str) -> str:
     """Return why no file may lie there; empty where it may."""
     top, _, rest = place.partition("/")
     if top == VERSION_FOLDER:
-        return "" if rest in _VERSION_FILES else "which is no file of a version"
+        return "" if rest in _VERSION_FILES else "which does not belong to a version"
     parts = rest.split("/")
     if top != IMAGES_FOLDER or len(parts) > 3:
-        return "which is no place of a recipe"
+        return "which is not a valid path in a recipe"
     for part in parts:
         hidden = not part or part.startswith(".")
         if hidden or not part.isprintable() or "\\" in part or len(part.encode()) > 200:
-            return "which is no plain name of an image"
+            return "which is not a plain image name"
     return ""
 
 
@@ -321,7 +321,8 @@ def _import(
         place = own / file.relative_to(unpacked / IMAGES_FOLDER)
         if place.exists() and place.read_bytes() != file.read_bytes():
             raise ArchiveRefused(
-                f"{place}: is another image than the file brings. Rename the recipe here first."
+                f"{place}: differs from the image of that name in the file. Rename the recipe "
+                "here first."
             )
     brought = RecipeVersion(content, source)
     for number in recipes.versions(content.name):

@@ -124,7 +124,7 @@ def read_recipe(folder: Path) -> RecipeContent:
     path = folder / RECIPE_FILE
     # Not what it leads to: a link or FIFO is none of ours.
     if path.is_symlink() or not path.is_file():
-        raise RecipeDamaged(f"{path}: is missing, or no regular file. Publish the version again.")
+        raise RecipeDamaged(f"{path}: is missing or not a regular file. Publish the version again.")
     try:
         values = read_settings_file(path).values
         if values.get("schema_version") != "recipe/1":

@@ -222,7 +222,8 @@ class RecipeFolder:
                     number = max(kept, default=0) + 1
                     if number > MAX_VERSION:
                         raise RecipeError(
-                            f"recipe {content.name!r} has {MAX_VERSION} versions, no more go. "
+                            f"recipe {content.name!r} has {MAX_VERSION} versions, which "
+                            "is the maximum. "
                             "Publish it under another name."
                         )
                     content = content.model_copy(update={"version": number})
@@ -284,7 +285,7 @@ class RecipeFolder:
         before = [one for one in self.versions(name) if now is not None and one < now]
         if not before:
             raise RecipeNotInForce(
-                f"recipe {name!r}: no version before {now or 'one in force'} is kept. "
+                f"recipe {name!r}: there is no version before {now or 'the one in force'}. "
                 "Put another one in force by its number."
             )
         return self.put_in_force(name, before[-1])
@@ -360,7 +361,9 @@ def _sync_all(folder: Path) -> None:
     """Have the disk hold all files of a folder, and that they are in it."""
     for entry in folder.iterdir():
         if entry.is_symlink() or not entry.is_file():
-            raise RecipeDamaged(f"{entry}: is no regular file; a version holds nothing else.")
+            raise RecipeDamaged(
+                f"{entry}: is not a regular file; a version contains only regular files."
+            )
         _sync(entry)
     _sync(folder)
 

@@ -43,9 +43,11 @@ def _fault(name: str) -> str:
     if name[-1] in " .":
         return f"ends with {name[-1]!r}"
     if len(name) > MAX_NAME_CHARACTERS:
-        return f"has {len(name)} characters, at most {MAX_NAME_CHARACTERS} go"
+        return f"has {len(name)} characters; at most {MAX_NAME_CHARACTERS} are allowed"
     size = len(name.encode())
-    return f"has {size} bytes, at most {MAX_NAME_BYTES} go" if size > MAX_NAME_BYTES else ""
+    return (
+        f"has {size} bytes; at most {MAX_NAME_BYTES} are allowed" if size > MAX_NAME_BYTES else ""
+    )
 
 
 def _of_a_word(character: str) -> bool:

@@ -74,7 +74,7 @@ def broker_address(url: str) -> BrokerAddress:
     if strange or scheme not in _BROKER_PORTS or not host or port == 0:
         raise ValueError("must be mqtt://HOST:PORT or mqtts://HOST:PORT")
     if "@" in parts.netloc:
-        raise ValueError("must not hold credentials; use username and password_file")
+        raise ValueError("must not contain credentials; use username and password_file")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("must end after the port; topics come from the station name")
     read = Scheme(scheme)

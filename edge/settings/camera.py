@@ -13,14 +13,14 @@ class SensorSettings(Section):
     pixel_format: str | None = Field(
         default=None,
         min_length=1,
-        description="GenICam's name; of a USB camera the FourCC, such as MJPG.",
+        description="GenICam name of the format; for a USB camera its FourCC, such as MJPG.",
         examples=["Mono8"],
     )
     width_px: int | None = Field(
         default=None,
         ge=1,
         le=65_536,
-        description="Region of the sensor that is read out.",
+        description="Width of the sensor region that is read out.",
         examples=[2448],
     )
     height_px: int | None = Field(
@@ -33,22 +33,24 @@ class SensorSettings(Section):
         default=None, ge=0, le=65_536, description="Top edge of the region.", examples=[0]
     )
     frame_rate_fps: float | None = Field(
-        default=None, gt=0, le=10_000, description="Of a camera that runs free.", examples=[10]
+        default=None,
+        gt=0,
+        le=10_000,
+        description="Frames per second of a free-running camera.",
+        examples=[10],
     )
     exposure_us: float | None = Field(
         default=None,
         gt=0,
         le=60e6,
-        description="Fixed: automatic exposure is switched off.",
+        description="Exposure time; automatic exposure is switched off.",
         examples=[2000],
     )
     gain_db: float | None = Field(
         default=None,
         ge=-100,
         le=10_000,
-        description=(
-            "Fixed: automatic gain is switched off; USB cameras count in a unit of their own."
-        ),
+        description=("Gain; automatic gain is switched off. USB cameras use a unit of their own."),
         examples=[0],
     )
     white_balance_red: float | None = Field(
@@ -61,14 +63,14 @@ class SensorSettings(Section):
         default=None,
         ge=1000,
         le=20_000,
-        description="Colour temperature, USB cameras.",
+        description="Colour temperature of USB cameras.",
         examples=[5000],
     )
     packet_size_bytes: int | None = Field(
         default=None,
         ge=576,
         le=16_384,
-        description="GigE Vision; left out: negotiated.",
+        description="GigE Vision packet size; left out: negotiated.",
         examples=[8000],
     )
     packet_delay_ns: int | None = Field(
@@ -79,10 +81,11 @@ class SensorSettings(Section):
         examples=[0],
     )
     chunks: bool = Field(
-        default=True, description="Exposure and gain of each frame, where the camera tells."
+        default=True,
+        description="Record exposure and gain of each frame, where the camera reports them.",
     )
     buffers: int = Field(
-        default=16, ge=2, le=1000, description="Frames that may wait in the driver."
+        default=16, ge=2, le=1000, description="Number of frames that may wait in the driver."
     )
 
 
@@ -92,21 +95,25 @@ class TriggerSettings(Section):
     mode: Literal["free_run", "software", "hardware"] = Field(
         default="free_run",
         description=(
-            "free_run; software: a message exposes, or takes the next file; hardware: a line of "
-            "the camera does."
+            "free_run; software: a message triggers the exposure (with files: takes the "
+            "next file); hardware: a line of the camera triggers it."
         ),
     )
     selector: str = Field(
         default="FrameStart",
         min_length=1,
-        description="GenICam's TriggerSelector, of the hardware line.",
+        description="TriggerSelector (GenICam) of the hardware line.",
     )
     source: str = Field(default="Line1", min_length=1, description="GenICam's TriggerSource.")
     activation: Literal["RisingEdge", "FallingEdge", "AnyEdge", "LevelHigh", "LevelLow"] = Field(
         default="RisingEdge", description="RisingEdge, FallingEdge, AnyEdge, LevelHigh or LevelLow."
     )
     delay_us: float | None = Field(
-        default=None, ge=0, le=60e6, description="From the edge to the exposure.", examples=[0]
+        default=None,
+        ge=0,
+        le=60e6,
+        description="Delay from the edge to the exposure.",
+        examples=[0],
     )
     debounce_us: float | None = Field(
         default=None,
@@ -116,13 +123,16 @@ class TriggerSettings(Section):
         examples=[50],
     )
     frame_timeout_ms: float = Field(
-        default=1000.0, gt=0, le=600_000, description="From an accepted trigger to its frame."
+        default=1000.0,
+        gt=0,
+        le=600_000,
+        description="Longest time from an accepted trigger to its frame.",
     )
     announced: bool = Field(
         default=True,
         description=(
-            "Hardware: each part is announced by a message before its edge; false: every frame "
-            "is a part of its own."
+            "With mode hardware, each part is announced by a message before its edge; "
+            "false: every frame is a part of its own."
         ),
     )
 
@@ -138,8 +148,8 @@ class WatchSettings(Section):
     existing: Literal["take", "skip"] = Field(
         default="skip",
         description=(
-            "Images that came while nobody watched, and have no verdict in the journal. skip: "
-            "counted and reported; take: inspected."
+            "Images that arrived while the station was not running and have no verdict "
+            "in the journal. skip: counted and reported; take: inspected."
         ),
     )
 
@@ -151,37 +161,39 @@ class SupervisionSettings(Section):
         default=1.5,
         gt=0,
         le=3600,
-        description="Without a frame; of a triggered camera, without an answer.",
+        description="Longest time without a frame (triggered camera: without an answer) before "
+        "the camera counts as lost.",
     )
     opening_limit_s: float = Field(
-        default=10.0, gt=0, le=600, description="For opening and configuring."
+        default=10.0, gt=0, le=600, description="Time limit for opening and configuring."
     )
     stuck_after_s: float = Field(
         default=30.0,
         gt=0,
         le=3600,
-        description="A driver call that takes longer ends the process, to be started anew.",
+        description="If a driver call takes longer, the process ends and is started again.",
     )
     max_age_ms: float = Field(
         default=1000.0,
         gt=0,
         le=600_000,
-        description="A frame that waited longer is STALE and not inspected.",
+        description="A frame that waited longer than this is STALE and is not inspected.",
     )
     frozen_after: int = Field(
         default=2,
         ge=0,
         le=1_000_000,
-        description="So many identical frames in a row are FROZEN; 0: never.",
+        description="This many identical frames in a row are FROZEN; 0: never.",
     )
     first_delay_s: float = Field(
         default=0.1,
         gt=0,
         le=60,
-        description="Between attempts to open, doubling up to the longest, with ±50 % jitter.",
+        description="First pause between attempts to open; it doubles up to longest_delay_s, "
+        "with ±50 % jitter.",
     )
     longest_delay_s: float = Field(
-        default=1.0, gt=0, le=3600, description="Between attempts to open, at most."
+        default=1.0, gt=0, le=3600, description="Longest pause between attempts to open."
     )
 
     @model_validator(mode="after")

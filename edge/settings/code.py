@@ -16,23 +16,24 @@ class CodeSettings(Section):
     kinds: Annotated[tuple[Kind, ...], Field(strict=False)] = Field(
         default=("qr",),
         min_length=1,
-        description="Which are read: qr, datamatrix (needs the extra codes).",
+        description="Kinds of code to read: qr, datamatrix (needs the extra codes).",
         examples=[["qr", "datamatrix"]],
     )
     region: Crop | None = Field(
         default=None,
-        description="Where it is, in frame pixels, with its white border; left out: anywhere.",
+        description="Region with the code and its white border, in frame pixels; left out: "
+        "anywhere.",
         examples=[{"x": 40, "y": 40, "width": 400, "height": 300}],
     )
     unreadable: Literal["error", "empty"] = Field(
         default="error",
-        description="A part whose code cannot be read is an ERROR, or has no id.",
+        description="error: a part whose code cannot be read is an ERROR; empty: it has no id.",
     )
     timeout_ms: float = Field(
         default=200.0,
         gt=0,
         le=10_000,
-        description="From the frame's turn; a code that takes longer is not read.",
+        description="Time limit for reading the code of a frame.",
     )
 
     @field_validator("kinds")

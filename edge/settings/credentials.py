@@ -30,8 +30,8 @@ def read_secret(path: Path, key: str) -> str:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077 and not guarded:
             raise ConfigurationInvalid(
-                f"{path}: the file of {key} is open to others (mode {mode:04o}). "
-                f"Run: chmod 600 {path}"
+                f"{path}: the file of {key} can be read by others (mode {mode:04o}). Run: "
+                f"chmod 600 {path}"
             )
         secret = path.read_text("utf-8-sig").rstrip("\r\n")  # some editors begin with a mark
     except OSError as error:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from edge.settings.addresses import Scheme, parse_scheme
-from edge.settings.station import CameraSettings, HmiSettings, MqttSettings, Settings
+from edge.settings.hmi import HmiSettings
+from edge.settings.station import CameraSettings, MqttSettings, Settings
 
 
 def exposures(settings: Settings) -> Iterator[str]:
@@ -13,32 +14,34 @@ def exposures(settings: Settings) -> Iterator[str]:
     camera, mqtt, hmi = settings.camera, settings.mqtt, settings.hmi
     if login_in_plain_sight(camera):
         yield (
-            f"camera.uri: the password travels to {urlsplit(camera.uri).hostname} unencrypted; "
-            "whoever listens can take over the camera. Use rtsps:// or https:// with "
-            "camera.ca_file, or give the camera a network of its own."
+            f"camera.uri: the password is sent to {urlsplit(camera.uri).hostname} "
+            "unencrypted; anyone on that network can read it and take over the camera. "
+            "Use rtsps:// or https:// with camera.ca_file, or give the camera a network "
+            "of its own."
         )
     if mqtt is not None and mqtt.password_file and in_plain_sight(mqtt):
         yield (
-            f"mqtt.url: the password travels to {mqtt.host} unencrypted; whoever listens can act "
-            "as this station. Use mqtts:// with mqtt.ca_file."
+            f"mqtt.url: the password is sent to {mqtt.host} unencrypted; anyone on that "
+            "network can read it and act as this station. Use mqtts:// with mqtt.ca_file."
         )
     served_at = settings.modbus.host if settings.modbus is not None else None
     if served_at is not None and ipaddress.ip_address(served_at).is_unspecified:
         yield (
-            f"modbus.host {served_at} is every network of this PC, and Modbus asks for "
-            "no password. Name this PC's address in the machine's network."
+            f"modbus.host {served_at} listens on every network of this PC, and Modbus has "
+            "no passwords. Set it to this PC's address in the machine's network."
         )
     opcua = settings.opcua
     if opcua is not None and opcua.username is None and not _is_here(opcua.host):
         yield (
-            f"opcua.host: whoever reaches {opcua.host} reads the verdicts. Set opcua.username and "
-            "opcua.certificate_file, or keep others out of that network."
+            f"opcua.host: anyone who reaches {opcua.host} can read the verdicts. Set "
+            "opcua.username and opcua.certificate_file, or keep others out of that "
+            "network."
         )
     if hmi is not None and hmi.enabled and page_in_plain_sight(hmi):
         yield (
-            f"hmi.host: the page's token travels to {hmi.host} unencrypted; whoever listens can "
-            "act. Let the page listen on 127.0.0.1, behind a reverse proxy with TLS "
-            "(docs/operate.md)."
+            f"hmi.host: the page's token is sent to {hmi.host} unencrypted; anyone on "
+            "that network can read it and make changes. Let the page listen on "
+            "127.0.0.1, behind a reverse proxy with TLS (docs/operate.md)."
         )
 
 

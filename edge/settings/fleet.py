@@ -16,9 +16,9 @@ def _address(text: str) -> str:
         if f"{scheme}://" not in SCHEMES or not rest.strip("/"):
             raise ValueError("is a folder, https://HOST/…, http://HOST/… or s3://BUCKET/…")
         if "@" in rest.partition("/")[0]:
-            raise ValueError("must hold no password; give it to the service's environment")
+            raise ValueError("must not contain a password; pass it in the service's environment")
     elif not PurePosixPath(text).is_absolute():
-        raise ValueError("must be absolute, as releases name it: /srv/releases")
+        raise ValueError("must be an absolute path, as in releases: /srv/releases")
     return text.rstrip("/") or "/"
 
 
@@ -32,17 +32,21 @@ class FleetSettings(Section):
         strict=False,
         min_length=1,
         max_length=20,
-        description="Folders and URLs below which releases are fetched, and nowhere else.",
+        description="Folders and URLs from which releases may be fetched.",
         examples=[["/srv/releases", "https://releases.plant.example/edge"]],
     )
     public_key: str = Field(
         min_length=1,
-        description="PEM file of an ed25519 key; a release that it did not sign is refused.",
+        description="PEM file of an ed25519 public key; releases not signed with its private "
+        "key are refused.",
         examples=["release.pub.pem"],
     )
     max_mb: int = Field(
-        default=2048, ge=1, le=16_384, description="Of a release; a larger one is not fetched."
+        default=2048,
+        ge=1,
+        le=16_384,
+        description="Largest size of a release; a larger one is not fetched.",
     )
     fetch_s: float = Field(
-        default=600.0, gt=0, le=86_400, description="So long a release may take to arrive."
+        default=600.0, gt=0, le=86_400, description="Time limit for fetching a release."
     )

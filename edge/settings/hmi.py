@@ -16,7 +16,9 @@ _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 class ShowSettings(Section):
     """A window on this PC's own screen."""
 
-    window: bool = Field(default=True, description="Open it; edge-run --show does the same.")
+    window: bool = Field(
+        default=True, description="Open the window; edge-run --show does the same."
+    )
     width_px: int = Field(
         default=1280, ge=160, le=4096, description="Wider frames are scaled down."
     )
@@ -25,54 +27,57 @@ class ShowSettings(Section):
 class HmiSettings(Section):
     """The page, its numbers and its actions."""
 
-    enabled: bool = Field(default=True, description="false: keeps the section and serves nothing.")
+    enabled: bool = Field(default=True, description="false: the page is not served.")
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="0.0.0.0: for other PCs, too; put a reverse proxy with TLS before it.",
+        description="Address to listen at. 0.0.0.0: reachable from other PCs; put a reverse "
+        "proxy with TLS in front of it.",
     )
     port: int = Field(
-        default=8080, ge=0, le=65535, description="0: a free one, which the log names."
+        default=8080, ge=0, le=65535, description="Port; 0: a free one, which the log names."
     )
     token_file: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "Of edge-run --make-token; who has it may act. Without it, and without user_header, "
-            "the page is read-only."
+            "File with the token (edge-run --make-token); whoever has it may make "
+            "changes. Without token_file and user_header the page is read-only."
         ),
         examples=["/etc/edge/hmi.token"],
     )
     user_header: str | None = Field(
         default=None,
-        description="In which a reverse proxy names who is logged in; such a user may act.",
+        description="HTTP header in which a reverse proxy names the user who is logged in; such "
+        "a user may make changes.",
         examples=["X-Forwarded-User"],
     )
     trusted_proxies: list[str] = Field(
         default=[],
-        description="Addresses whose user_header and X-Forwarded-… are believed.",
+        description="Addresses of proxies whose user_header and X-Forwarded-… are trusted.",
         examples=[["192.168.1.2"]],
     )
     allowed_hosts: list[str] = Field(
         default=[],
-        description="Names the page is called by, besides IP addresses and the names of this PC.",
+        description="Host names under which the page may be requested, besides IP addresses and "
+        "the names of this PC.",
         examples=[["cell7.plant.example"]],
     )
     public_urls: list[str] = Field(
         default=[],
-        description="Where a reverse proxy shows the page.",
+        description="URL at which a reverse proxy publishes the page.",
         examples=[["https://plant.example:8443/cell7/"]],
     )
     title: str | None = Field(
         default=None,
         min_length=1,
         max_length=100,
-        description="Above the page; left out: the name of the station.",
+        description="Title of the page; left out: the name of the station.",
         examples=["Cell 7"],
     )
     language: Literal["en", "ko"] = Field(
         default="en",
-        description="en or ko, of a browser that asks for neither; everybody may switch.",
+        description="Language for browsers that ask for neither: en or ko. Every user may switch.",
     )
     shifts: list[str] = Field(
         default=["06:00", "14:00", "22:00"],
@@ -81,19 +86,22 @@ class HmiSettings(Section):
         description="Local times at which shifts begin, quarters of an hour, ascending.",
     )
     pictures_per_second: float = Field(
-        default=5.0, gt=0, le=30, description="Of the live view, at most."
+        default=5.0, gt=0, le=30, description="Highest frame rate of the live view."
     )
     picture_width_px: int = Field(
         default=1280, ge=160, le=4096, description="Wider frames are scaled down for the live view."
     )
     thumbnails: int = Field(
-        default=24, ge=1, le=200, description="Rejected parts whose small image is kept in memory."
+        default=24,
+        ge=1,
+        le=200,
+        description="Number of rejected parts whose thumbnails are kept in memory.",
     )
     connections: int = Field(
         default=200,
         ge=10,
         le=1000,
-        description="At a time; more are turned away. A browser takes up to six.",
+        description="Connections at a time; more are refused. A browser opens up to six.",
     )
 
     @field_validator("shifts")

@@ -17,8 +17,12 @@ class ReferenceSettings(Section):
     y: int = Field(ge=0, le=65_536, description="Top edge.", examples=[20])
     width: int = Field(ge=16, le=65_536, description="In pixels, at least 16.", examples=[32])
     height: int = Field(ge=16, le=65_536, description="At least 16.", examples=[32])
-    min_mean: float = Field(ge=0, le=255, description="Of its mean grey level.", examples=[110])
-    max_mean: float = Field(ge=0, le=255, description="Of its mean grey level.", examples=[150])
+    min_mean: float = Field(
+        ge=0, le=255, description="Lowest mean grey level of the region.", examples=[110]
+    )
+    max_mean: float = Field(
+        ge=0, le=255, description="Highest mean grey level of the region.", examples=[150]
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -33,33 +37,42 @@ class ImageSettings(Section):
         default=_DEFAULT.min_mean,
         ge=0,
         le=255,
-        description="Of the whole image; darker is exposure_out_of_range.",
+        description="Lowest mean grey level of the whole image; a darker one is "
+        "exposure_out_of_range.",
     )
     max_mean: float = Field(
-        default=_DEFAULT.max_mean, ge=0, le=255, description="Brighter is exposure_out_of_range."
+        default=_DEFAULT.max_mean,
+        ge=0,
+        le=255,
+        description="Highest mean grey level; a brighter image is exposure_out_of_range.",
     )
     min_contrast: int = Field(
         default=_DEFAULT.min_contrast,
         ge=0,
         le=255,
-        description="Between the lowest and the highest level; less is blur_or_dark.",
+        description="Smallest difference between the lowest and highest grey level; less is "
+        "blur_or_dark.",
     )
     min_light_share: float = Field(
         default=_DEFAULT.min_light_share,
         ge=0,
         le=1,
         description=(
-            "A dark field is no dark image: so much of it is at least light_level; 1: no exception."
+            "An image with at least this share of light pixels is not too dark, as with "
+            "dark-field lighting; 1: no exception."
         ),
     )
     light_level: int = Field(
-        default=_DEFAULT.light_level, ge=1, le=255, description="From here on a sample is light."
+        default=_DEFAULT.light_level,
+        ge=1,
+        le=255,
+        description="Grey level from which a pixel counts as light.",
     )
     reference: ReferenceSettings | None = Field(
         default=None,
         description=(
-            "Left out: no region is watched. Else a part is exposure_out_of_range, before it is "
-            "judged, while the region's mean grey level is outside its limits."
+            "Reference region: while its mean grey level is outside the limits, parts "
+            "are exposure_out_of_range and are not judged. Left out: none."
         ),
         examples=[{"x": 600, "y": 20, "width": 32, "height": 32, "min_mean": 110, "max_mean": 150}],
     )

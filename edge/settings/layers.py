@@ -62,8 +62,8 @@ class RecipeChoice:
         except (OSError, ValidationError) as error:
             # Another product than was chosen must not be inspected without a word.
             raise RecipeUnknown(
-                f"{self._path}: which recipe was chosen cannot be read ({type(error).__name__}). "
-                "Remove the file to begin with model.path, and choose the recipe again."
+                f"{self._path}: the chosen recipe cannot be read ({type(error).__name__}). "
+                "Remove the file to start with model.path, and choose the recipe again."
             ) from error
 
 
@@ -190,7 +190,7 @@ class SettingsLayers:
         if recipe_id is None:
             return self._over(base, None, in_force)
         if self.recipes is None:
-            raise RecipeUnknown(f"recipe {recipe_id!r} was chosen, and recipes is not set.")
+            raise RecipeUnknown(f"recipe {recipe_id!r} was chosen, but recipes is not set.")
         version = self.recipes.load(recipe_id)
         recipe = Recipe(version.name, version.version)
         return self._over(with_recipe(base, version), recipe, in_force)

@@ -108,8 +108,8 @@ class MaskOverrides:
             kept.append(override.model_copy(update={"recipe": recipe}))
         if len(kept) > MAX_DRAWINGS:
             raise TooManyDrawings(
-                f"{self._list}: {MAX_DRAWINGS} masks drawn at the page are kept. Remove those of "
-                "versions that are used no more from the file, and save it again."
+                f"{self._list}: {MAX_DRAWINGS} masks drawn at the page are kept. Remove those "
+                "of versions that are no longer used from the file, and save it again."
             )
         if kept:
             content = _Kept(masks=tuple(kept))
@@ -142,7 +142,7 @@ class MaskOverrides:
             return settings.model_copy(
                 update={"decision": decision.model_copy(update={"mask": mask})}
             )
-        log.warning("the mask %s drawn at the page is left out: %s", override.file, why)
+        log.warning("the mask %s drawn at the page is not used: %s", override.file, why)
         return settings
 
     @property
@@ -158,9 +158,9 @@ class MaskOverrides:
         except (OSError, ValidationError) as error:
             # Without its mask a station would judge by places that somebody took out of it.
             raise ConfigurationError(
-                f"{self._list}: which masks were drawn at the page cannot be read "
-                f"({type(error).__name__}). Remove the file to go on with decision.mask of the "
-                "settings, and draw the mask again."
+                f"{self._list}: the list of masks drawn at the page cannot be read "
+                f"({type(error).__name__}). Remove the file to continue with decision.mask of "
+                "the settings, and draw the mask again."
             ) from error
 
     def _remove_former(self, in_use: set[str]) -> None:

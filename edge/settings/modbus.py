@@ -16,8 +16,8 @@ Ordering = Literal["big", "little"]
 class PlcSettings(Section):
     """A PLC that is a Modbus TCP server, with the hand-shake's registers among its own."""
 
-    host: str = Field(min_length=1, description="Of the PLC.", examples=["192.168.0.1"])
-    port: int = Field(default=502, ge=1, le=65_535, description="Of the PLC.")
+    host: str = Field(min_length=1, description="Address of the PLC.", examples=["192.168.0.1"])
+    port: int = Field(default=502, ge=1, le=65_535, description="Port of the PLC.")
     command_address: int = Field(
         default=0,
         ge=0,
@@ -34,7 +34,10 @@ class PlcSettings(Section):
         default=10.0, ge=1, le=1000, description="How often the command block is read."
     )
     timeout_ms: float = Field(
-        default=500.0, ge=10, le=10_000, description="Without an answer for so long it is away."
+        default=500.0,
+        ge=10,
+        le=10_000,
+        description="The PLC counts as disconnected after this time without an answer.",
     )
 
     @model_validator(mode="after")
@@ -55,8 +58,8 @@ class ModbusSettings(Section):
         default=None,
         min_length=1,
         description=(
-            "Address of this PC at which it listens: that of the machine's network, as Modbus asks "
-            "for no password; 127.0.0.1: this PC only. Left out: see plc."
+            "Address of this PC to listen at. Use the machine's network, because Modbus "
+            "has no passwords; 127.0.0.1: this PC only. Left out: see plc."
         ),
         examples=["192.168.0.10"],
     )
@@ -64,40 +67,50 @@ class ModbusSettings(Section):
         default=1502,
         ge=0,
         le=65535,
-        description="502 needs a capability (docs/modbus.md); 0: a free one, which the log names.",
+        description="Port; 502 needs a capability (docs/modbus.md); 0: a free one, which the "
+        "log names.",
     )
     plc: PlcSettings | None = Field(
         default=None,
-        description="In place of host: the PLC is the server, and the station its client.",
+        description="Instead of host: the PLC is the server and the station its client.",
     )
     unit: int = Field(
         default=1,
         ge=1,
         le=247,
-        description="It answers for this unit id, for 0 and for 255; of plc: the PLC's.",
+        description="Unit id the station answers to, besides 0 and 255; with plc: the unit id "
+        "of the PLC.",
     )
     leads: bool = Field(
         default=True,
-        description="Its master triggers and acknowledges; false: it only watches.",
+        description="The Modbus master triggers and acknowledges; false: it only reads.",
     )
     master_timeout_ms: float = Field(
         default=1000.0,
         ge=50,
         le=60_000,
-        description="The station is ready only while master_heartbeat changes within it.",
+        description="The station is ready only while master_heartbeat changes within this time.",
     )
     word_order: Ordering = Field(
-        default="big", description="big: the high word of a 32-bit value first; little: the low."
+        default="big",
+        description="Word order of 32-bit values. big: high word first; little: low word first.",
     )
     byte_order: Ordering = Field(
         default="big",
-        description="little: the two bytes of a register of 32-bit values and text are exchanged.",
+        description="Byte order within registers of 32-bit values and text. little: the two "
+        "bytes are swapped.",
     )
     connections: int = Field(
-        default=8, ge=1, le=64, description="At a time; a new one replaces one that is silent."
+        default=8,
+        ge=1,
+        le=64,
+        description="Connections at a time; a new one replaces one that is silent.",
     )
     requests_per_s: int = Field(
-        default=1000, ge=10, le=100_000, description="Of one connection; faster ones have to wait."
+        default=1000,
+        ge=10,
+        le=100_000,
+        description="Requests per second of one connection; faster ones have to wait.",
     )
 
     @field_validator("host")

@@ -13,35 +13,40 @@ class OpcUaSettings(Section):
 
     host: str = Field(
         min_length=1,
-        description="Address of this PC at which it listens; 127.0.0.1: this PC only.",
+        description="Address of this PC to listen at; 127.0.0.1: this PC only.",
         examples=["192.168.0.10"],
     )
-    port: int = Field(default=4840, ge=1, le=65535, description="Of opc.tcp.")
+    port: int = Field(default=4840, ge=1, le=65535, description="Port for opc.tcp.")
     certificate_file: str | None = Field(
         default=None,
         description=(
-            "Of the server, PEM or DER: connections are signed or encrypted (Basic256Sha256), and "
-            "no others are taken; left out: nothing is encrypted."
+            "Server certificate, PEM or DER: only signed or encrypted connections "
+            "(Basic256Sha256) are accepted. Left out: nothing is encrypted."
         ),
         examples=["/etc/edge/opcua.pem"],
     )
     key_file: str | None = Field(
-        default=None, description="Of that certificate.", examples=["/etc/edge/opcua.key"]
+        default=None,
+        description="Private key of the certificate.",
+        examples=["/etc/edge/opcua.key"],
     )
     username: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "Needed to connect and to choose a recipe; left out: whoever reaches the port reads."
+            "User that may connect and choose a recipe; left out: anyone who reaches "
+            "the port may read."
         ),
         examples=["scada"],
     )
     password_file: str | None = Field(
         default=None,
-        description="One line, readable by its owner only.",
+        description="File with the password: one line, readable by its owner only.",
         examples=["/etc/edge/opcua.password"],
     )
-    connections: int = Field(default=16, ge=1, le=256, description="At a time; more are refused.")
+    connections: int = Field(
+        default=16, ge=1, le=256, description="Clients at a time; more are refused."
+    )
 
     @field_validator("host")
     @classmethod

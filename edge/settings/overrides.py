@@ -120,8 +120,8 @@ class Overrides:
             kept.append(override.model_copy(update={"recipe": recipe}))
         if len(kept) > MAX_OVERRIDES:
             raise TooManyOverrides(
-                f"{self.path}: {MAX_OVERRIDES} thresholds set at the page are kept. Remove those "
-                "of versions that are used no more from the file, and set it again."
+                f"{self.path}: {MAX_OVERRIDES} thresholds set at the page are kept. Remove "
+                "those of versions that are no longer used from the file, and set it again."
             )
         if not kept:
             self.path.unlink(missing_ok=True)
@@ -163,7 +163,7 @@ class Overrides:
             chosen = decision.model_copy(update={"image_threshold": override.image_threshold})
             return settings.model_copy(update={"decision": chosen})
         log.warning(
-            "the threshold %g set at the page is left out: %s", override.image_threshold, why
+            "the threshold %g set at the page is not used: %s", override.image_threshold, why
         )
         return settings
 
@@ -176,7 +176,8 @@ class Overrides:
         except (OSError, ValidationError) as error:
             cause = error.strerror if isinstance(error, OSError) else "damaged"
             log.warning(
-                "%s: not used (%s); the settings' own threshold counts. Set it again at the page.",
+                "%s: not used (%s); the threshold of the settings is used. Set it again at "
+                "the page.",
                 self.path,
                 cause,
             )

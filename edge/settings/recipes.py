@@ -10,33 +10,34 @@ class RecipesSettings(Section):
 
     folder: str = Field(
         min_length=1,
-        description="One folder for each recipe, its versions in it; may be empty.",
+        description="Folder with one subfolder per recipe, which holds its versions; may be empty.",
         examples=["/var/lib/edge/cam1/recipes"],
     )
     resident: int = Field(
         default=8,
         ge=2,
         le=1000,
-        description="Recipes in memory at once; the one that was used longest ago makes room.",
+        description="Recipes in memory at once; the least recently used one is unloaded.",
     )
     memory_mb: int = Field(
         default=2048,
         ge=1,
         le=1_000_000,
-        description="Of their models, counted as twice the size of their files.",
+        description="Memory for their models, counted as twice the size of their files.",
     )
     max_images: int = Field(
         default=200,
         ge=2,
         le=500,
-        description="That a version may be taught with; they are kept in the recipe's folder.",
+        description="Most images that a version may be taught with; they are kept in the "
+        "recipe's folder.",
     )
     wait_ms: float = Field(
         default=2000.0,
         ge=0,
         le=600_000,
         description=(
-            "So long a part waits for a recipe that is not in memory yet; then it is an ERROR. "
-            "Less than watchdog.inspect_s."
+            "Longest time that a part waits for a recipe that is not in memory yet; "
+            "then it is an ERROR. Must be less than watchdog.inspect_s."
         ),
     )

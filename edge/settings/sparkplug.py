@@ -40,7 +40,7 @@ class SparkplugSettings(Section):
 
     group: GroupId = Field(description="Group id, without + / #.", examples=["plant1"])
     node: SparkplugId = Field(
-        description="Edge node id; no two stations of a group share one.",
+        description="Edge node id; unique within the group.",
         examples=["line3-washer"],
     )
     device: SparkplugId | None = Field(
@@ -50,32 +50,38 @@ class SparkplugSettings(Section):
     )
     aliases: bool = Field(
         default=False,
-        description="Name metrics by numbers after their birth, in shorter messages.",
+        description="Use numeric aliases for metrics after the birth message, for shorter "
+        "messages.",
     )
     primary_host: SparkplugId | None = Field(
         default=None,
-        description="Host id; verdicts wait in the journal until its STATE says it is online.",
+        description="Id of the primary host; verdicts wait in the journal until its STATE is "
+        "online.",
         examples=["scada"],
     )
     username: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "Account of the node's own connection, at brokers that bind client ids to accounts; "
-            "left out: that of the station."
+            "Account of the node's own connection, for brokers that bind client ids to "
+            "accounts; left out: that of the station."
         ),
         examples=["line3-washer"],
     )
     password_file: str | None = Field(
-        default=None, description="Of that account.", examples=["/etc/edge/sparkplug.password"]
+        default=None,
+        description="Password of that account.",
+        examples=["/etc/edge/sparkplug.password"],
     )
     certificate_file: str | None = Field(
         default=None,
-        description="Of the node, where it has one of its own.",
+        description="Client certificate of the node, if it has one of its own.",
         examples=["/etc/edge/sparkplug.pem"],
     )
     key_file: str | None = Field(
-        default=None, description="Of that certificate.", examples=["/etc/edge/sparkplug.key"]
+        default=None,
+        description="Private key of that certificate.",
+        examples=["/etc/edge/sparkplug.key"],
     )
 
     @model_validator(mode="after")

@@ -62,8 +62,8 @@ class CameraSettings(Section):
         min_length=1,
         description=(
             "Folder, glob, image, video file, watch://FOLDER, gige://…, usb3://…, 0, "
-            "/dev/v4l/by-id/…, rtsp://… or http://…; edge-run --list-cameras shows those there "
-            "are."
+            "/dev/v4l/by-id/…, rtsp://… or http://…; edge-run --list-cameras lists those "
+            "that are found."
         ),
         examples=["demo/frames"],
         json_schema_extra={"type": ["string", "integer"]},
@@ -72,10 +72,10 @@ class CameraSettings(Section):
         default=None,
         gt=0,
         le=10_000,
-        description="Of files; left out: as fast as they are inspected.",
+        description="Pace of images from files; left out: as fast as they are inspected.",
         examples=[5],
     )
-    loop: bool = Field(default=False, description="Start files over at their end.")
+    loop: bool = Field(default=False, description="Start again at the end of the files.")
     policy: Literal["latest", "every", "auto"] = Field(
         default="auto",
         description=(
@@ -84,7 +84,7 @@ class CameraSettings(Section):
         ),
     )
     queue_depth: int = Field(
-        default=8, ge=1, le=1000, description="Frames of a live camera that may wait under every."
+        default=8, ge=1, le=1000, description="With every, frames of a live camera that may wait."
     )
     crop: Crop | None = Field(
         default=None,
@@ -95,31 +95,34 @@ class CameraSettings(Section):
         default=2**26,
         ge=1,
         le=MAX_PIXELS,
-        description="Of an image file; one that says it has more is not decoded.",
+        description="Most pixels of an image file; a larger one is not decoded.",
     )
     ca_file: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "Verifies a camera at https:// or rtsps://; left out: the certificates of the system."
+            "Certificates that verify a camera at https:// or rtsps://; left out: those "
+            "of the system."
         ),
         examples=["camera-ca.crt"],
     )
     sensor: SensorSettings = Field(
         default=SensorSettings(),
         description=(
-            "Written to the camera at every opening and read back; what is left out keeps the "
-            "value of the camera."
+            "Settings written to the camera at every opening and read back; what is "
+            "left out keeps the camera's value."
         ),
     )
     trigger: TriggerSettings = Field(
-        default=TriggerSettings(), description="What makes the camera expose."
+        default=TriggerSettings(), description="What triggers an exposure."
     )
     supervision: SupervisionSettings = Field(
         default=SupervisionSettings(),
-        description="When a camera counts as lost, and a frame as not fresh.",
+        description="When a camera counts as lost and a frame as stale.",
     )
-    watch: WatchSettings = Field(default=WatchSettings(), description="Of watch://FOLDER.")
+    watch: WatchSettings = Field(
+        default=WatchSettings(), description="For a watched folder (watch://FOLDER)."
+    )
 
     @field_validator("uri", mode="before")
     @classmethod
@@ -145,14 +148,17 @@ class CameraSettings(Section):
 
 
 class ModelSettings(Section):
-    """Which bundle runs and where."""
+    "Which model bundle runs, and on what."
 
     path: str = Field(
-        min_length=1, description="Of the bundle's .xml.", examples=["demo/bottle.xml"]
+        min_length=1, description="Path of the bundle's .xml.", examples=["demo/bottle.xml"]
     )
-    device: str = Field(default="CPU", min_length=1, description="An OpenVINO device.")
+    device: str = Field(default="CPU", min_length=1, description="OpenVINO device.")
     threads: int = Field(
-        default=0, ge=0, le=1024, description="Of inference; 0: every core this process may use."
+        default=0,
+        ge=0,
+        le=1024,
+        description="Threads for inference; 0: every core that this process may use.",
     )
     objective: Literal["latency", "throughput"] = Field(
         default="latency",
@@ -164,12 +170,14 @@ class ModelSettings(Section):
     public_key: str | None = Field(
         default=None,
         min_length=1,
-        description="PEM file of an ed25519 key; a bundle that it did not sign is refused.",
+        description="PEM file of an ed25519 public key; bundles not signed with its private key "
+        "are refused.",
         examples=["release.pub.pem"],
     )
     allow_downgrade: bool = Field(
         default=False,
-        description="Take a signed bundle that is older than one of its name that was in use.",
+        description="Accept a signed bundle that is older than one of the same name that was in "
+        "use.",
     )
 
     @field_validator("device")
@@ -192,21 +200,21 @@ class DecisionSettings(Section):
         ),
     )
     smallest_region_px: int = Field(
-        default=0, ge=0, description="Smaller regions are not reported."
+        default=0, ge=0, description="Smallest region that is reported."
     )
     mask: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "YAML with polygons and zones, or an image in which all that is not black is ignored; "
-            "left out: those of the bundle."
+            "Mask: YAML with polygons and zones, or an image in which everything that "
+            "is not black is ignored; left out: that of the bundle."
         ),
         examples=["mask.yaml"],
     )
     deadline_ms: float | None = Field(
         default=None,
         gt=0,
-        description="From the arrival of the frame to the decision.",
+        description="Time limit from the arrival of the frame to the decision.",
         examples=[100],
     )
 
@@ -215,56 +223,61 @@ class MqttSettings(Section):
     """Broker and name of this station."""
 
     url: str = Field(
-        description="mqtt://HOST[:PORT] or mqtts://HOST[:PORT].",
+        description="Address of the broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT].",
         examples=["mqtt://192.168.1.10:1883"],
     )
     station: str = Field(
         default=DEFAULT_STATION,
-        description="SITE/LINE/STATION/CAMERA, in every topic.",
+        description="Name of this station, SITE/LINE/STATION/CAMERA; part of every topic.",
         examples=["plant1/line3/washer/cam1"],
     )
     username: str | None = Field(
         default=None,
         min_length=1,
-        description="The broker's rules go by it.",
+        description="Account at the broker.",
         examples=["plant1/line3/washer/cam1"],
     )
     password_file: str | None = Field(
         default=None,
-        description="One line, readable by its owner only.",
+        description="File with the password: one line, readable by its owner only.",
         examples=["/etc/edge/mqtt.password"],
     )
     ca_file: str | None = Field(
         default=None,
         description=(
-            "With mqtts://: certificates that sign the broker's; left out: those of the system."
+            "With mqtts://: certificates that verify the broker; left out: those of the system."
         ),
         examples=["/etc/edge/ca.pem"],
     )
     certificate_file: str | None = Field(
         default=None,
-        description="Of this station, where the broker asks for one.",
+        description="Client certificate, if the broker asks for one.",
         examples=["/etc/edge/cam1.pem"],
     )
     key_file: str | None = Field(
-        default=None, description="Of that certificate.", examples=["/etc/edge/cam1.key"]
+        default=None,
+        description="Private key of that certificate.",
+        examples=["/etc/edge/cam1.key"],
     )
     commands_per_minute: int = Field(
-        default=60, ge=1, le=100_000, description="More are refused; triggers are no commands."
+        default=60,
+        ge=1,
+        le=100_000,
+        description="Commands per minute; more are refused. Triggers do not count.",
     )
     leads: bool | None = Field(
         default=None,
         description=(
-            "Its messages trigger and acknowledge; false: it only watches; left out: it leads "
-            "where modbus does not."
+            "Messages trigger and acknowledge; false: they are only published; left "
+            "out: true unless Modbus leads."
         ),
         examples=[False],
     )
     sparkplug: SparkplugSettings | None = Field(
         default=None,
         description=(
-            "The same verdicts as Sparkplug B, beside the topics of the station "
-            "(docs/sparkplug.md); group and node alone are needed."
+            "Publish the same verdicts as Sparkplug B, beside the station's topics "
+            "(docs/sparkplug.md); only group and node are required."
         ),
         examples=[
             {
@@ -335,12 +348,15 @@ class SaveSettings(Section):
     """Where overlay images of every part go."""
 
     folder: str = Field(
-        min_length=1, description="Made if it is not there.", examples=["/var/lib/edge/overlays"]
+        min_length=1,
+        description="Folder for overlays; created if it does not exist.",
+        examples=["/var/lib/edge/overlays"],
     )
     queue_bound: QueueBound = Field(
         default=16,
         description=(
-            "Parts that may wait to be drawn; of a live camera more are left out, and counted."
+            "Parts that may wait to be drawn. With a live camera, further parts are "
+            "left out and counted."
         ),
     )
 
@@ -349,43 +365,48 @@ class Settings(Section):
     """What a site sets about one station; a section of its own that is left out is off."""
 
     camera: CameraSettings = Field(description="Where images come from.")
-    model: ModelSettings = Field(description="Which bundle runs and where.")
+    model: ModelSettings = Field(description="Which model bundle runs, and on what.")
     image: ImageSettings = Field(
         default=ImageSettings(),
-        description="Grey levels of an image that can show a part; others are an ERROR.",
+        description="Limits of the grey levels of an image; beyond them a part is an ERROR.",
     )
     decision: DecisionSettings = Field(
-        default=DecisionSettings(), description="What a site may change about the decision."
+        default=DecisionSettings(),
+        description="What a site may change about the decision without a new model.",
     )
-    code: CodeSettings | None = Field(default=None, description="Left out: no code is read.")
+    code: CodeSettings | None = Field(
+        default=None, description="Reads the part's id from a code. Left out: no code is read."
+    )
     mqtt: MqttSettings | None = Field(
-        default=None, description="Left out: verdicts go to standard output as JSON lines."
+        default=None,
+        description="The MQTT broker. Left out: verdicts go to standard output as JSON lines.",
     )
     modbus: ModbusSettings | None = Field(
         default=None,
         description=(
-            "Left out: no Modbus. It shows what the journal holds, so set journal.folder or "
-            "mqtt.url."
+            "Modbus TCP; needs a journal (journal.folder or mqtt.url). Left out: no Modbus."
         ),
     )
-    outputs: OutputsSettings | None = Field(default=None, description="Left out: none.")
+    outputs: OutputsSettings | None = Field(
+        default=None, description="Digital outputs. Left out: none."
+    )
     opcua: OpcUaSettings | None = Field(
         default=None,
         description=(
-            "Left out: no OPC UA. It shows what the journal holds, so set journal.folder or "
-            "mqtt.url."
+            "OPC UA server; needs a journal (journal.folder or mqtt.url). Left out: no OPC UA."
         ),
     )
     save: SaveSettings | None = Field(
-        default=None, description="Left out: no overlay is drawn of every part."
+        default=None, description="An overlay image of every part. Left out: none is drawn."
     )
     file_drop: FileDropSettings | None = Field(default=None, description="Left out: no files.")
     journal: JournalSettings | None = Field(
         default=None,
-        description="Left out: on with these values where there is a broker, off without.",
+        description="Journal of verdicts and events. Left out: on with these values if there is "
+        "a broker, otherwise off.",
     )
     snapshots: SnapshotSettings | None = Field(
-        default=None, description="Left out: no images are kept."
+        default=None, description="Images of parts that are kept. Left out: none are kept."
     )
     handshake: HandshakeSettings = Field(
         default=HandshakeSettings(), description="Between trigger and acknowledgement."
@@ -393,31 +414,31 @@ class Settings(Section):
     recipe: RecipeSettings | None = Field(
         default=None,
         description=(
-            "Names what model.path inspects; a trigger that asks for another one is rejected, "
-            "unless recipes has it."
+            "Name of the recipe that model.path inspects; a trigger that names another "
+            "one is rejected, unless recipes has it."
         ),
     )
     recipes: RecipesSettings | None = Field(
-        default=None, description="Left out: the station has one model."
+        default=None,
+        description="Several products, each with its own model. Left out: the station has one "
+        "model.",
     )
     fleet: FleetSettings | None = Field(
-        default=None, description="Left out: the station takes no releases of a roll-out."
+        default=None, description="Accepts releases of a roll-out. Left out: none are accepted."
     )
     teach: TeachSettings | None = Field(
         default=None,
         description=(
-            "Left out: nothing is taught at the page. It makes versions of recipes, so set "
-            "recipes.folder."
+            "Teaching at the page; it makes versions of recipes and needs "
+            "recipes.folder. Left out: no teaching."
         ),
     )
     drift: DriftSettings = Field(
         default=DriftSettings(),
-        description=(
-            "Alarm when the scores of the line leave the band of the good images in training."
-        ),
+        description=("Alarm when the scores drift out of the range of the good training images."),
     )
     challenge: ChallengeSettings | None = Field(
-        default=None, description="Left out: nothing depends on a capability study."
+        default=None, description="Requires a recent capability study. Left out: none is required."
     )
     watchdog: WatchdogSettings = Field(
         default=WatchdogSettings(), description="How long a stage may be silent, in seconds."
@@ -425,10 +446,13 @@ class Settings(Section):
     hmi: HmiSettings | None = Field(
         default=None,
         description=(
-            "Left out: no page is served. It shows the journal, so set journal.folder or mqtt.url."
+            "The page at the station; needs a journal (journal.folder or mqtt.url). "
+            "Left out: no page."
         ),
     )
-    show: ShowSettings | None = Field(default=None, description="Left out: no window.")
+    show: ShowSettings | None = Field(
+        default=None, description="A window on this PC's screen. Left out: no window."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -446,7 +470,8 @@ class Settings(Section):
         self._demand_that_the_sensor_holds_the_reference()
         if self.fleet is not None and (self.mqtt is None or self.recipes is None):
             raise ValueError(
-                "fleet takes releases of recipes over the broker. Set mqtt.url and recipes.folder"
+                "fleet takes releases of recipes over the broker and needs both. Set "
+                "mqtt.url and recipes.folder"
             )
         return self
 
@@ -473,8 +498,8 @@ class Settings(Section):
         for name, one in outputs.lines("camera").items():
             if parse_scheme(self.camera.uri) not in (Scheme.GIGE, Scheme.USB3, Scheme.ARAVIS):
                 raise ValueError(
-                    f"outputs.{name}.device is camera, and only gige:// and usb3:// cameras have "
-                    "lines. Use module or gpio"
+                    f"outputs.{name}.device is camera, but only gige:// and usb3:// cameras have "
+                    "output lines. Use module or gpio"
                 )
             if trigger.mode == "hardware" and one.line == trigger.source:
                 raise ValueError(
@@ -489,9 +514,9 @@ class Settings(Section):
             given_ms = part.window_ms if part.delay_ms is None else part.delay_ms
             if given_ms < deadline_ms:
                 raise ValueError(
-                    f"outputs.{name}.{key} {given_ms:g} is over before decision.deadline_ms "
-                    f"{deadline_ms:g}: a verdict in time would come too late for the line. "
-                    f"Raise outputs.{name}.{key}, or lower the deadline"
+                    f"outputs.{name}.{key} {given_ms:g} ends before decision.deadline_ms "
+                    f"{deadline_ms:g}: a verdict in time would come too late for the line. Raise "
+                    f"outputs.{name}.{key}, or lower the deadline"
                 )
 
     def _demand_that_challenges_are_kept(self) -> None:
@@ -511,8 +536,8 @@ class Settings(Section):
             raise ValueError("teach makes versions of recipes. Set recipes.folder")
         if self.model.public_key is not None and self.teach.key is None:
             raise ValueError(
-                "model.public_key asks for signed bundles, and teach would make unsigned ones. "
-                "Set teach.key"
+                "model.public_key asks for signed bundles, but teach would make unsigned "
+                "ones. Set teach.key"
             )
 
     def _refuse_what_cannot_lead(self) -> None:
@@ -524,19 +549,19 @@ class Settings(Section):
             )
         if modbus is not None and modbus.leads and mqtt is not None and mqtt.leads:
             raise ValueError(
-                "mqtt.leads and modbus.leads are both true, and one port leads the hand-shake. "
-                "Set one of them to false"
+                "mqtt.leads and modbus.leads are both true, but only one port can lead the "
+                "hand-shake. Set one of them to false"
             )
         if trigger.by_message and self.leader is None:
             if mqtt is None and modbus is None:
                 raise ValueError(
-                    "camera.trigger waits for messages, and there is neither broker nor Modbus. "
+                    "camera.trigger waits for messages, but neither a broker nor Modbus is set. "
                     "Set mqtt.url or modbus.host, or camera.trigger.announced: false for a "
                     "hardware line without messages"
                 )
             raise ValueError(
-                "camera.trigger waits for messages, and no port leads the hand-shake. "
-                "Set mqtt.leads or modbus.leads to true"
+                "camera.trigger waits for messages, but no port leads the hand-shake. Set "
+                "mqtt.leads or modbus.leads to true"
             )
 
     @property

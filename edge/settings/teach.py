@@ -10,28 +10,28 @@ class TeachSettings(Section):
 
     teacher: str = Field(
         min_length=1,
-        description="The .xml of a teacher that export-model --teacher made.",
+        description="Path of a teacher's .xml, made by export-model --teacher.",
         examples=["/var/lib/edge/teacher.xml"],
     )
     threads: int = Field(
         default=2,
         ge=1,
         le=64,
-        description="Cores that a build takes; it makes way for the line.",
+        description="Cores that a build may use, at low priority.",
     )
     views: bool = Field(
         default=False,
         description=(
-            "Up to 8 images may be learned turned, flipped and shifted: where parts may lie in any "
-            "way."
+            "Allow up to 8 images to be learned turned, flipped and shifted, too, for "
+            "parts in any orientation."
         ),
     )
     key: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "PEM file of an ed25519 private key without password, which signs what is taught; "
-            "needed where model.public_key is set."
+            "PEM file of an ed25519 private key without password that signs what is "
+            "taught; required where model.public_key is set."
         ),
         examples=["/etc/edge/teach.pem"],
     )

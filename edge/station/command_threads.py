@@ -148,7 +148,7 @@ class CommandThreads:
                 if ours and self._handlers.acknowledge is not None:
                     self._handlers.acknowledge(seq)
             case Resend():
-                raise AssertionError("the connection serves resends itself")
+                raise AssertionError("resends are handled by the connection itself")
             case _:
                 if not self._commands.put(message):
                     text = "The station has too many commands waiting. Ask again later."
@@ -195,9 +195,9 @@ class CommandThreads:
         now_ns, logged_ns = self._clock_ns(), self._ignored_logged_ns
         due = logged_ns is None or now_ns - logged_ns >= IGNORED_LOG_INTERVAL_NS
         if self._ignored and (due or at_the_end):
-            why = f"{self._leader} leads the hand-shake. Trigger there"
+            why = f"triggers come from {self._leader}, which leads the hand-shake"
             if self._source is None:
-                why = "this station runs free. Set camera.trigger.mode"
+                why = "this station runs free and needs no triggers. Set camera.trigger.mode"
             log.warning(
                 "%d trigger(s) ignored, %s the last: %s.", self._ignored, self._last_ignored, why
             )
@@ -248,7 +248,7 @@ class CommandThreads:
             Event(
                 "command_done" if answer.status is Status.DONE else "command_failed",
                 Severity.INFO if answer.status is Status.DONE else Severity.WARNING,
-                answer.detail or f"{request.name} is done",
+                answer.detail or f"{request.name} done",
                 {"command": request.name, "sender": request.sender, **answer.data},
             )
         )
@@ -263,7 +263,7 @@ class CommandThreads:
                 return self._handlers.set_recipe(recipe)
             case Snapshot():
                 return None if self._handlers.snapshot is None else self._handlers.snapshot()
-        raise AssertionError(f"{type(command).__name__} is no command of this thread")
+        raise AssertionError(f"{type(command).__name__} is not a command of this thread")
 
 
 def _deadline_ms(trigger: Trigger) -> float | None:

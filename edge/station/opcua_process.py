@@ -164,8 +164,8 @@ class OpcUaProcess:
             self._health.set(
                 "opcua_down",
                 True,
-                "OPC UA is not served; the line goes on. See the log; it is restarted "
-                "automatically.",
+                "The OPC UA server is not running; inspection continues. See the log; it is "
+                "restarted automatically.",
             )
             if time.monotonic() - began_s > GOOD_START_S:
                 delay_s = FIRST_DELAY_S

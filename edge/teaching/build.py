@@ -108,7 +108,7 @@ def build(
     defective = tuple(image for image in read.images if image.path in bad_paths)
     images = tuple(image for image in read.images if image.path not in bad_paths)
     if not images:
-        raise TeachingRefused("no good image is left to teach with. Take 20 or so.")
+        raise TeachingRefused("no good image is left. Capture about 20.")
     read = ReadImages(images, read.repeated)
     graph = TeacherGraph(teacher, asked.threads)
     check_features(graph.features(), teacher.manifest)

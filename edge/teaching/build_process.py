@@ -169,7 +169,7 @@ def main() -> int:
     except StationError as error:
         _send(BuildReport(refused=str(error).splitlines()))
     except MemoryError:
-        _send(BuildReport(refused=["there is not enough memory to teach. Take fewer images."]))
+        _send(BuildReport(refused=["there is not enough memory to teach. Use fewer images."]))
     except OSError as error:
         why = f"{asked.folder}: cannot be written ({error.strerror}). Make room on this disk."
         _send(BuildReport(refused=[why]))

@@ -57,7 +57,7 @@ def check_features(features: PatchFeatures, manifest: TeacherManifest) -> None:
             if not abs(value - expected) <= golden.tolerance:
                 raise SelfTestFailed(
                     f"{manifest.identity.name}: self-test image {golden.image!r}: {what} of the "
-                    f"features {value:.6g}, at the export {expected:.6g} ± {golden.tolerance:.2g}. "
-                    "This PC computes other numbers. Copy the teacher again; if it stays, make it "
-                    "again with this version."
+                    f"features {value:.6g}, at the export {expected:.6g} ± "
+                    f"{golden.tolerance:.2g}. This PC computes other numbers. Copy the teacher "
+                    "again; if the error remains, make it again with this version."
                 )

@@ -27,14 +27,15 @@ def guarantee_sentence(threshold: Threshold, check: GoodCheck | None) -> str:
         f" ({folds} of them scored by models that were fitted without them)" if folds else ""
     )
     aside = (
-        f" {left_out} good images that look like defects are left out; of parts like them it "
-        "says nothing."
+        f" {left_out} good images that look like defects are left out; the guarantee "
+        "does not cover parts like them."
         if left_out and found.of == "false_reject_rate"
         else ""
     )
     return (
         f"With a confidence of {100.0 * found.confidence:.3g} % at most "
-        f"{100.0 * found.rate:.3g} % of {what}, as long as parts, light and camera are drawn like "
-        f"the {found.count} {kind} calibration images{validated}; images of one part or one hour "
-        f"are no such draw.{aside} How many {other} is not guaranteed."
+        f"{100.0 * found.rate:.3g} % of {what}, as long as parts, light and camera "
+        f"stay like those of the {found.count} {kind} calibration images{validated}; "
+        f"images of only one part or one hour do not represent production.{aside} How "
+        f"many {other} is not guaranteed."
     )

@@ -107,8 +107,8 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
             images[image.content] = image
     usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else (0, 0)
     faults += [
-        f"{path}: {size[0]}×{size[1]} pixels, the others have {usual[0]}×{usual[1]}; one camera "
-        "gives one size."
+        f"{path}: {size[0]}×{size[1]} pixels, the others have {usual[0]}×{usual[1]}; "
+        "all images must have the same size."
         for path, size in sizes.items()
         if size != usual
     ]
@@ -125,7 +125,7 @@ def taught_image(path: Path, pixels: Pixels, spec: InputSpec) -> TaughtImage:
     """
     found = pixel_format(pixels)
     if found is None or found.is_16_bit:
-        raise FrameUnsuitable("samples of 16 bits cannot be taught with. Save it with 8 bits.")
+        raise FrameUnsuitable("16-bit images cannot be used for teaching. Save it with 8 bits.")
     demand_size(pixels.shape, spec)
     prepared = prepare(pixels, spec)
     fault = image_fault(image_statistics(prepared))
@@ -137,7 +137,7 @@ def taught_image(path: Path, pixels: Pixels, spec: InputSpec) -> TaughtImage:
 
 
 def _named(faults: Sequence[str]) -> Iterable[str]:
-    yield f"{len(faults)} images cannot be taught with. Remove them, or take them again:"
+    yield (f"{len(faults)} images cannot be used for teaching. Remove them, or capture them again:")
     yield from faults[:_MAX_NAMED]
     if len(faults) > _MAX_NAMED:
         yield f"and {len(faults) - _MAX_NAMED} more."

@@ -120,8 +120,9 @@ def teach(
     few = len(images) <= MAX_FEW_IMAGES
     if len(images) < MIN_LEARNED and not order.with_views:
         raise TeachingRefused(
-            "one image does not show how good parts differ. Take more, 20 or so; with --views it "
-            "is learned turned, flipped and shifted, and nothing is guaranteed."
+            "one image does not show how good parts differ. Use more, about 20; or with "
+            "--views this one is learned turned, flipped and shifted, but nothing is "
+            "guaranteed."
         )
     if order.with_views and order.view.areas is not None:
         raise TeachingRefused(
@@ -184,8 +185,8 @@ class _Lesson:
         trusted = [item for item in scored if not item.doubtful]
         if not trusted:
             raise TeachingRefused(
-                "all images look like defects of each other. Look at them: teach with images of "
-                "one product, in one position and light."
+                "the images are all too different from each other. Check them: teach with "
+                "images of one product, in one position and light."
             )
         count = sum(item.image.content not in doubtful for item in folded)
         return TaughtModel(

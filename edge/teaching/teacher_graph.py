@@ -214,8 +214,8 @@ def _inferred(request: Any, image: Image) -> dict[str, NDArray[np.float32]]:
         request.infer({IMAGE: image[None]})
     except RuntimeError as error:
         raise ModelError(
-            f"inference failed ({last_line(error)}). Try again; if it stays, make the teacher "
-            "again."
+            f"inference failed ({last_line(error)}). Try again; if the error remains, "
+            "make the teacher again."
         ) from error
     return {
         name: request.get_tensor(name).data

@@ -38,7 +38,7 @@ def normalize(**changes: Any) -> dict[str, Any]:
         ({"image_threshold": True}, "image_threshold is True"),
         ({"image_threshold": 10**400}, "image_threshold is 1000"),
         ({"image_threshold": 1e300}, "image_threshold is 1e"),
-        ({"image_threshold": 1e9}, "far from all scores"),
+        ({"image_threshold": 1e9}, "far from all observed scores"),
         ({"pixel_threshold": "x" * 10**6}, "pixel_threshold is 'xxx"),
         ({"min": [1, 2]}, r"min is \[1, 2\]"),
         (normalize(mean=[1, 2]), "mean is"),

@@ -91,7 +91,7 @@ def test_files_that_change_between_loading_and_trial_are_not_believed(
 ) -> None:
     bundle = load_bundle(write_bundle(tmp_path))
     write_bundle(tmp_path, model=difference_model(faulty=1.0))
-    with pytest.raises(BundleDamaged, match="was changed while it was loaded"):
+    with pytest.raises(BundleDamaged, match="was changed while being loaded"):
         try_model(bundle)
 
 

@@ -119,7 +119,7 @@ def test_an_impostor_gets_no_login(
     encrypted: Encrypted, ours: Authority, impostors: dict[str, Path], kind: str
 ) -> None:
     front, uri = encrypted.behind(impostors[kind])
-    with pytest.raises(CameraNotOpened, match="is not the camera by its certificate"):
+    with pytest.raises(CameraNotOpened, match="has no valid certificate of this camera"):
         open_stream(uri, SensorSettings(), PATIENT, str(ours.certificate))
     assert not front.passed
 
@@ -136,7 +136,7 @@ def test_an_impostor_who_comes_between_the_first_look_and_ffmpeg_gets_no_login(
     monkeypatch.setenv(OPTIONS, "rtsp_transport;tcp|tls_verify;0|verifyhost;other-device")
     sound = [good] * encrypted.connections_before_ffmpeg
     front, uri = encrypted.behind(*sound, impostors[kind])
-    with pytest.raises(CameraNotOpened, match="gives no stream"):
+    with pytest.raises(CameraNotOpened, match="sends no stream"):
         open_stream(uri, SensorSettings(), PATIENT, str(ours.certificate))
     assert front.connections > len(sound)
     assert front.passed[impostors[kind]] == 0
@@ -180,7 +180,7 @@ def test_a_redirect_is_reported_and_not_followed() -> None:
         head = f"Location: {other.uri}\r\nContent-Length: 0\r\n\r\n"
         with closing(Service(f"HTTP/1.1 302 Found\r\n{head}".encode())) as camera:
             uri = f"http://me:{PASSWORD}@127.0.0.1:{camera.port}/video"
-            with pytest.raises(CameraNotOpened, match="leads to another address") as raised:
+            with pytest.raises(CameraNotOpened, match="redirects to another address") as raised:
                 open_stream(uri, SensorSettings(), PATIENT)
         assert other.connections == 0
     assert PASSWORD not in str(raised.value)
@@ -192,7 +192,7 @@ def test_a_redirect_over_rtsp_is_reported_and_not_followed() -> None:
         head = f"CSeq: 1\r\nLocation: rtsp://127.0.0.1:{other.port}/live\r\n\r\n"
         with closing(Service(f"RTSP/1.0 302 Moved\r\n{head}".encode())) as camera:
             uri = f"rtsp://me:{PASSWORD}@127.0.0.1:{camera.port}/live"
-            with pytest.raises(CameraNotOpened, match="leads to another address"):
+            with pytest.raises(CameraNotOpened, match="redirects to another address"):
                 open_stream(uri, SensorSettings(), PATIENT)
         assert other.requests == []
 
@@ -284,7 +284,9 @@ def test_no_playlist_is_followed(name: str) -> None:
         answer = f"HTTP/1.1 200 OK\r\n{head}Connection: close\r\n\r\n{body}"
         with closing(Service(answer.encode())) as camera:
             uri = f"http://127.0.0.1:{camera.port}/live.m3u8"
-            with pytest.raises(CameraNotOpened, match="a playlist, HLS or DASH, is not followed"):
+            with pytest.raises(
+                CameraNotOpened, match="playlists such as HLS or DASH are not followed"
+            ):
                 open_stream(uri, SensorSettings(), PATIENT)
             assert camera.requests
         assert other.requests == []

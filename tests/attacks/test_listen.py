@@ -127,7 +127,7 @@ def test_a_name_that_is_used_again_is_reported_and_two_stations_of_one_name_are_
         station.state(1, journal=new, follows=JOURNAL)  # goes on: not a word
         station.verdict(1, journal=third)
         station.state(1, journal=third)  # another PC under the name
-        announced.wait_for(f"writes journal {third} now, which does not go on from {new}")
+        announced.wait_for(f"writes journal {third}, which does not continue {new}")
         station.state(1, journal=new)
         announced.wait_for("CONFLICT: two stations have this name")
     station.close()

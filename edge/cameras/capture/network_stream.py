@@ -78,7 +78,9 @@ def open_stream(
         )
     given = os.environ.get(FFMPEG_OPTIONS)
     if ours := left_out(given):
-        warn_once(identity, f"{FFMPEG_OPTIONS}: {', '.join(ours)} is not used, it is set here")
+        warn_once(
+            identity, f"{FFMPEG_OPTIONS}: {', '.join(ours)} is ignored; the station sets it itself"
+        )
     # FFmpeg and OpenCV print the address with its password when it does not open.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -99,9 +101,10 @@ def open_stream(
                 uri, _host(address), _port(address), limit_s=CONNECT_LIMIT_S, context=context
             )
         raise CameraNotOpened(
-            f"{identity}: answers, but gives no stream that OpenCV {cv2.__version__} decodes. "
-            "Check the path of the address (a playlist, HLS or DASH, is not followed), and that "
-            "the camera is not used to its limit."
+            f"{identity}: answers, but sends no stream that OpenCV {cv2.__version__} can "
+            "decode. Check the path of the address (playlists such as HLS or DASH are "
+            "not followed), and that the camera does not already serve as many clients "
+            "as it can."
         )
     gives_jpegs = ask_for_jpegs(capture)
     if gives_jpegs:
@@ -147,9 +150,9 @@ def check_stream(uri: str, sensor: SensorSettings, ca_file: str | None = None) -
     if address.scheme.lower() in TLS_SCHEMES:
         if is_numeric(_host(address)):
             raise CameraUriInvalid(
-                f"{identity}: OpenCV's FFmpeg does not compare an address with a certificate, so "
-                "anybody's of the same authority would do. Use the name that the camera's "
-                "certificate holds; where no DNS has it, a line of /etc/hosts does."
+                f"{identity}: OpenCV's FFmpeg does not compare an IP address with a "
+                "certificate, so any certificate of the same authority would be accepted. "
+                "Use the name in the camera's certificate; without DNS, add it to /etc/hosts."
             )
         authorities(ca_file)
     asked = sensor.model_dump(exclude_defaults=True)
@@ -173,9 +176,9 @@ def lossy_transport(uri: str) -> str:
     if given.get("rtsp_transport") == "tcp" or "prefer_tcp" in given.get("rtsp_flags", ""):
         return ""
     return (
-        f"{FFMPEG_OPTIONS}={options} lets RTSP come over UDP, which loses packets: those parts are "
-        "ERROR, and may be called OK where the codec hides it. Add rtsp_transport;tcp to it, or "
-        "remove it"
+        f"{FFMPEG_OPTIONS}={options} uses RTSP over UDP, which can lose packets: such "
+        "parts are ERROR, or may be judged OK where the codec hides the loss. Add "
+        "rtsp_transport;tcp to it, or remove it"
     )
 
 
@@ -200,9 +203,10 @@ def _connect(address: SplitResult, identity: str, context: ssl.SSLContext | None
                 context.wrap_socket(one, server_hostname=_host(address)).close()
     except ssl.SSLCertVerificationError as error:
         raise CameraNotOpened(
-            f"{identity}: whoever answers at {place} is not the camera by its certificate "
-            f"({error.verify_message.rstrip('.')}). Nothing was sent to it. Check camera.ca_file, "
-            "the name in camera.uri and the camera's own certificate."
+            f"{identity}: the device that answers at {place} has no valid certificate of "
+            f"this camera ({error.verify_message.rstrip('.')}). Nothing was sent to it. "
+            "Check camera.ca_file, the name in camera.uri and the camera's own "
+            "certificate."
         ) from None
     except ssl.SSLError as error:
         raise CameraNotOpened(
@@ -211,8 +215,8 @@ def _connect(address: SplitResult, identity: str, context: ssl.SSLContext | None
         ) from None
     except socket.gaierror:
         raise CameraNotOpened(
-            f"{identity}: the name {_host(address)!r} is not known here. Check the address, or "
-            "use the camera's IP address."
+            f"{identity}: the name {_host(address)!r} cannot be resolved. Check the "
+            "address, or use the camera's IP address."
         ) from None
     except TimeoutError:
         raise CameraNotOpened(

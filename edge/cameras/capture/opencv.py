@@ -71,7 +71,7 @@ class OpenCVCamera:
             ) from None
         if not done:
             raise CameraLost(
-                f"{self.identity}: the camera stopped giving frames. Check cable and power."
+                f"{self.identity}: the camera stopped sending frames. Check cable and power."
             )
         self._number += 1
         fault = ""
@@ -96,8 +96,8 @@ class OpenCVCamera:
         self._foreign = 0 if begins_well else self._foreign + 1
         if self._foreign >= MAX_FOREIGN:
             raise CameraLost(
-                f"{self.identity}: what comes is no JPEG, {MAX_FOREIGN} times in a row. Check the "
-                "address and the camera; it is opened again by itself."
+                f"{self.identity}: {MAX_FOREIGN} frames in a row are not JPEG. Check the "
+                "address and the camera; it is reopened automatically."
             )
 
     def check(self) -> None:
@@ -105,7 +105,7 @@ class OpenCVCamera:
 
     def trigger(self) -> None:
         raise CameraError(
-            f"{self.identity}: takes no software trigger. Set camera.trigger.mode: free_run."
+            f"{self.identity}: has no software trigger. Set camera.trigger.mode: free_run."
         )
 
     def report(self) -> CameraReport:
@@ -134,9 +134,9 @@ def concealment(codec: str) -> str:
     if codec in JPEG_CODES:
         return ""
     return (
-        f"frames come as {codec or 'an unknown codec'}, whose decoder fills what was lost or "
-        "damaged and does not tell: such a part may be called OK. Let the camera send MJPEG; of "
-        "that, damage is found"
+        f"frames come as {codec or 'an unknown codec'}, whose decoder conceals lost "
+        "or damaged data without reporting it: such a part may be judged OK. Let the "
+        "camera send MJPEG, in which damage is detected"
     )
 
 

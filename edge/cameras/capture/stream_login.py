@@ -66,8 +66,9 @@ def raise_if_refused(
     if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
         where = redacted(answer.location)[:MAX_SHOWN_LENGTH]
         raise CameraNotOpened(
-            f"{redacted(uri)}: the camera leads to another address ({answer.status}, {where!a}), "
-            "which is not followed. If that is right, write it into camera.uri."
+            f"{redacted(uri)}: the camera redirects to another address ({answer.status}, "
+            f"{where!a}), which is not followed. If that address is right, set it as "
+            "camera.uri."
         )
     if answer.status in DENIED:
         given = (

@@ -49,7 +49,7 @@ def open_v4l2(device: str, sensor: SensorSettings) -> OpenCVCamera:
     try:
         if not capture.isOpened():
             raise CameraNotOpened(
-                f"{device}: is no camera that V4L2 opens. Choose another device; "
+                f"{device}: is not a camera that V4L2 can open. Choose another device; "
                 "`v4l2-ctl --list-devices` shows them."
             )
         # Asks for fresh frames; drivers may ignore it, so nothing rests on it.
@@ -87,8 +87,9 @@ def v4l2_concealment(codec: str, gives_jpegs: bool) -> str:
         return ""
     if codec in JPEG_CODES:
         return (
-            "its JPEGs are decoded by OpenCV, which fills what was lost or damaged and does not "
-            "tell: such a part may be called OK. Set camera.sensor.pixel_format: YUYV"
+            "its JPEGs are decoded by OpenCV, which conceals lost or damaged data "
+            "without reporting it: such a part may be judged OK. Set "
+            "camera.sensor.pixel_format: YUYV"
         )
     return concealment(codec)
 
@@ -100,7 +101,7 @@ def check_present(device: str) -> None:
         CameraLost: it is not.
     """
     if not Path(device).exists():
-        raise CameraLost(f"{device}: was unplugged. Plug it in; it is opened again by itself.")
+        raise CameraLost(f"{device}: was unplugged. Plug it in; it is reopened automatically.")
 
 
 def streaming_errno(device: str) -> int:
@@ -135,7 +136,7 @@ def why_no_stream(device: str, number: int) -> str:
             f"{device}: another program uses this camera. Close it; `fuser -v {device}` shows it."
         )
     cause = os.strerror(number) if number else "the stream starts, but no frame comes"
-    return f"{device}: gives no frame ({cause}). Check cable, hub and the camera's power."
+    return f"{device}: sends no frames ({cause}). Check cable, hub and the camera's power."
 
 
 def _name(device: str) -> str | None:

@@ -51,8 +51,8 @@ class FolderNotifications:
         except OSError as error:
             self.close()
             log.info(
-                "%s: the kernel does not watch it (%s); it is looked at instead. More watches: "
-                "sysctl fs.inotify.max_user_watches and max_user_instances",
+                "%s: the kernel does not watch this folder (%s), so it is polled. To allow "
+                "more watches: sysctl fs.inotify.max_user_watches and max_user_instances",
                 folder,
                 error.strerror,
             )

@@ -60,8 +60,8 @@ class NotInspected:
         with self._lock:
             self._types.append(suffix)
         log.warning(
-            "%s: %s is not inspected, nor what else is of this type (%s): images end in .png, "
-            ".jpg, .jpeg, .bmp, .tif, .tiff or .webp",
+            "%s: %s is not inspected, and neither are other files of this type (%s): "
+            "names of images end in .png, .jpg, .jpeg, .bmp, .tif, .tiff or .webp",
             *(self._identity, one_line(name), one_line(suffix)),
         )
 
@@ -77,7 +77,8 @@ class NotInspected:
         if files <= MAX_LOGGED:
             more = "; more such files are counted only" if files == MAX_LOGGED else ""
             log.warning(
-                "%s: only its first image is inspected, %s not. Save each as a file of its own%s",
+                "%s: only its first image is inspected, without %s. Save each image as its "
+                "own file%s",
                 *(one_line(str(path)), _pages(count), more),
             )
 

@@ -272,7 +272,7 @@ class WatchedFolder:
     def _look(self, now_ns: int) -> None:
         device, inode, modified_ns = self._state()
         if device != self._device:
-            raise self._lost("is another one since something was mounted or unmounted there")
+            raise self._lost("was replaced: something was mounted or unmounted there")
         arrivals = self._known.arrivals
         for name in arrivals.unsettled(now_ns):
             arrivals.changed(name, _stamp(self._folder / name), now_ns)
@@ -461,7 +461,10 @@ class WatchedFolder:
                 return None  # written again while it was read
         self._memory.not_inspected.add_further(path)
         if self._trusted and not announced:
-            log.info("%s: others write there unseen by this kernel; it is looked at", self.identity)
+            log.info(
+                "%s: other machines write there without this kernel noticing, so it is polled",
+                self.identity,
+            )
             self._distrusted_until_ns = self._clock_ns() + round(DISTRUST_S * 1e9)
         self._memory.number += 1
         return Frame(
@@ -477,7 +480,7 @@ class WatchedFolder:
 
     def _lost(self, what: str, todo: str = "Bring it back, or name another") -> CameraLost:
         return CameraLost(
-            f"{self.identity}: the folder {what}. {todo}; it is tried again by itself."
+            f"{self.identity}: the folder {what}. {todo}; the station tries again automatically."
         )
 
 
@@ -489,7 +492,7 @@ def watched_path(uri: str) -> Path:
     """
     name = uri[len(SCHEME) :]
     if not name:
-        raise CameraUriInvalid(f"{uri}: names no folder. Write watch:///FOLDER.")
+        raise CameraUriInvalid(f"{uri}: does not name a folder. Write watch:///FOLDER.")
     return Path(name)
 
 

@@ -156,7 +156,7 @@ class AravisCamera:
     def trigger(self) -> None:
         if self._trigger.mode != "software":
             raise CameraError(
-                f"{self.identity}: takes no software trigger, camera.trigger.mode is "
+                f"{self.identity}: accepts no software trigger because camera.trigger.mode is "
                 f"{self._trigger.mode}. Set it to software."
             )
         self._raise_if_gone()
@@ -166,7 +166,7 @@ class AravisCamera:
             if self._aravis.unreachable(error):
                 raise self._lost(self._aravis.words(error)) from error
             raise CameraError(
-                f"{self.identity}: did not take the trigger ({self._aravis.words(error)}). "
+                f"{self.identity}: did not accept the trigger ({self._aravis.words(error)}). "
                 "Check that it was not triggered faster than it exposes."
             ) from error
 

@@ -71,7 +71,9 @@ def parse_uri(uri: str) -> CameraName:
     scheme, separator, name = uri.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in {transport.value for transport in Transport}:
-        raise CameraUriInvalid(f"{redacted(uri)}: not a GenICam camera. Known are {FORMS}.")
+        raise CameraUriInvalid(
+            f"{redacted(uri)}: not the address of a GenICam camera. Known are {FORMS}."
+        )
     if scheme == Transport.FAKE:
         if name.lower() != "fake":
             raise CameraUriInvalid(

@@ -140,7 +140,7 @@ class Features:
         shown = f"{asked:g}" if isinstance(asked, float) else asked
         todo = f"Change or remove {key}" if key in self._given else f"Set {key} to what it takes"
         return CameraSettingRefused(
-            f"{self.identity}: {key}: the camera does not take {shown}; {reason}. {todo}."
+            f"{self.identity}: {key}: the camera does not accept {shown}; {reason}. {todo}."
         )
 
     def _first(self, key: str, names: Sequence[str]) -> str:
@@ -148,8 +148,8 @@ class Features:
             if self.offers(name):
                 return name
         raise CameraSettingRefused(
-            f"{self.identity}: {key}: this camera has no {' or '.join(names)}, or not in its "
-            f"present mode. Remove {key}, or set it in the camera."
+            f"{self.identity}: {key}: this camera has no {' or '.join(names)}, at least "
+            f"not in its present mode. Remove {key}, or set it in the camera."
         )
 
     def _is_float(self, name: str) -> bool:

@@ -199,7 +199,7 @@ class SupervisedCamera:
         with self._changed:
             status = self._supervision.status
             if self._closing:
-                raise CameraClosed(f"{self.identity}: is closed, the station ends.")
+                raise CameraClosed(f"{self.identity}: is closed; the station is stopping.")
             if not status.working:
                 raise CameraLost(status.detail or f"{self.identity}: is not open yet. Wait for it.")
             if len(self._requests) >= MAX_TRIGGERS:
@@ -226,7 +226,7 @@ class SupervisedCamera:
             return
         self._thread.join(CLOSE_LIMIT_S)
         if self._thread.is_alive():
-            log.warning("%s: the driver does not let go of the camera", self.identity)
+            log.warning("%s: the driver does not release the camera", self.identity)
 
     # The reader's side.
 
@@ -259,8 +259,9 @@ class SupervisedCamera:
         if blocked_s > call.limit_s:
             raise CameraStuck(
                 f"{self.identity}: {call.name} has been blocked in the driver for "
-                f"{blocked_s:.0f} s. Only a new process helps: the service manager starts one; "
-                "without it, start edge-run again. If it comes back, check cable, hub and driver."
+                f"{blocked_s:.0f} s. Only a new process helps: the service manager starts "
+                "one; without a service manager, start edge-run again. If it comes back, "
+                "check cable, hub and driver."
             )
 
     # The camera's side.
@@ -350,7 +351,7 @@ class SupervisedCamera:
         except (CameraError, ConfigurationError) as error:
             with self._changed:
                 self._publish_change(self._supervision.lost(self._clock_ns(), str(error)))
-        self._refuse_requests(f"{self.identity}: was lost before it took the trigger.")
+        self._refuse_requests(f"{self.identity}: was lost before it accepted the trigger.")
         return (self._clock_ns() - began_ns) / 1e9
 
     def _on_frame(self, frame: Frame) -> None:

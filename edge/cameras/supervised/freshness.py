@@ -69,7 +69,7 @@ class Freshness:
             self._number = number
             return None
         if number == last:
-            return FrameStatus.STALE, f"the camera gave frame number {number} before"
+            return FrameStatus.STALE, f"the camera has already sent frame number {number}"
         return FrameStatus.STALE, f"frame number {number} came after number {last}"
 
     def _judge_clock(self, frame: Frame) -> tuple[FrameStatus, str] | None:

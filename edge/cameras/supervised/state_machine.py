@@ -225,12 +225,12 @@ class Supervision:
             return self._unanswered
         if self._last_fault:
             return (
-                f"{self._identity}: gives frames, but none that is new ({self._last_fault}). "
-                "Check the camera, and that something moves or is lit in front of it."
+                f"{self._identity}: sends frames, but no new ones ({self._last_fault}). Check "
+                "the camera, and that something moves or is lit in front of it."
             )
         if self._awaits_first:
             return (
-                f"{self._identity}: opens, but gives no frame. Check that no other program "
+                f"{self._identity}: opens, but sends no frames. Check that no other program "
                 "uses the camera, and its trigger and network settings."
             )
         what = "answer" if self._triggered else "frame"
@@ -244,7 +244,7 @@ class Supervision:
         if before.state is state:
             return None
         if before.state in AWAY:
-            log.warning("%s: the camera is back", self._identity)
+            log.warning("%s: the camera is connected again", self._identity)
         elif before.state is CameraState.CONNECTING:
             log.info("%s: the camera works", self._identity)
         self._causes.clear()

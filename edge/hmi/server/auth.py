@@ -211,7 +211,7 @@ class Guard:
         client = self._client(request)
         if client is not None and self._readers[network(client)] >= READS_OF_ONE:
             raise RequestRefused(
-                429, "your address reads too much at a time. Wait for its answers."
+                429, "too many requests from your address at a time. Wait for their answers."
             )
         who = network(client or "")
         self._readers[who] += 1
@@ -266,15 +266,17 @@ class Guard:
         else:
             name, counted = user, f"user {user}"
         if not self._actions.allow(counted):
-            raise RequestRefused(429, "too many actions of yours. Wait a minute.")
+            raise RequestRefused(429, "too many actions from you. Wait a minute.")
         return Actor(name, address)
 
     def _check_origin(self, request: Request) -> None:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise RequestRefused(415, "actions are application/json.")
+            raise RequestRefused(415, "actions must be application/json.")
         if request.headers.get(MARK) is None:
-            raise RequestRefused(403, f"the header {MARK} is missing: no page of ours sent this.")
+            raise RequestRefused(
+                403, f"the header {MARK} is missing: the request was not sent by this page."
+            )
         origin = _only(request, "origin")
         if origin is None:
             return  # no browser; a browser names its origin with every POST
@@ -285,8 +287,9 @@ class Guard:
         if not read or read not in self._forwarded(request, host, origin):
             raise RequestRefused(
                 403,
-                f"this comes from a foreign site ({origin[:100]}, while this page is at "
-                f"{host[:100]}). If it is your reverse proxy's address, add it to hmi.public_urls.",
+                f"the request comes from a foreign site ({origin[:100]}, while this page is "
+                f"at {host[:100]}). If it is your reverse proxy's address, add it to "
+                "hmi.public_urls.",
             )
 
     def _forwarded(self, request: Request, host: str, origin: str) -> Collection[str]:
@@ -313,7 +316,7 @@ class Guard:
 
     def _check_token(self, request: Request) -> None:
         if self._token is None:
-            raise RequestRefused(401, "the reverse proxy names nobody. Log in there.")
+            raise RequestRefused(401, "the reverse proxy names no user. Log in there.")
         kind, _, given = (_only(request, "authorization") or "").partition(" ")
         if kind.lower() != "bearer" or not given:
             raise RequestRefused(401, "this needs the station's token. Unlock the page first.")
@@ -366,7 +369,8 @@ def _only(request: Request, name: str) -> str | None:
     values = request.headers.getlist(name)
     if len(values) > 1:
         raise RequestRefused(
-            400, f"the header {name} is there more than once. Let the reverse proxy replace it."
+            400,
+            f"the header {name} occurs more than once. Configure the reverse proxy to replace it.",
         )
     return values[0] if values else None
 

@@ -119,7 +119,7 @@ class StationLink:
         try:
             self._link.send(message)
         except LinkBroken:
-            log.debug("the station is gone")
+            log.debug("the station has ended")
 
 
 def main() -> int:
@@ -131,15 +131,15 @@ def main() -> int:
     try:
         hello = link.receive().message
         if not isinstance(hello, Hello):
-            raise LinkBroken("this is no station")
+            raise LinkBroken("not started by a station")
         settings = hello.settings
         listening = _listening(settings)
     except LinkBroken:
         return 0
     except OSError as error:
         log.error(
-            "%s:%d: the page cannot be served there (%s). Choose another hmi.port, or end the "
-            "other program.",
+            "%s:%d: the page cannot be served at this address (%s). Choose another "
+            "hmi.port, or end the other program.",
             settings.host,
             settings.port,
             error.strerror,

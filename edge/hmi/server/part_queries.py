@@ -338,8 +338,9 @@ class PartQueries:
             except sqlite3.OperationalError as error:
                 if time.monotonic() > deadline:
                     raise SearchTooLong(
-                        f"the search took longer than {SEARCH_LIMIT_S:g} s. Name a span of time, "
-                        "or use `edge-run --journal` on this PC."
+                        f"the search took longer than {SEARCH_LIMIT_S:g} s. Give a "
+                        "period of time, or "
+                        "use `edge-run --journal` on this PC."
                     ) from error
                 raise database.unreadable(self.journal, error) from error
             except sqlite3.Error as error:

@@ -70,7 +70,7 @@ def _parts(status: StationStatus) -> Iterable[Metric]:
         parts.add_metric((result, reason), count)
     yield parts
     stages = HistogramMetricFamily(
-        "edge_stage_seconds", "Time of a part in each stage of its way.", labels=("stage",)
+        "edge_stage_seconds", "Time of a part in each stage of the frame path.", labels=("stage",)
     )
     for stage, found in counts.stages.items():
         stages.add_metric((stage,), _buckets(found), found.sum)
@@ -82,7 +82,7 @@ def _parts(status: StationStatus) -> Iterable[Metric]:
     yield scores
     text = "Parts decided after their deadline."
     yield _counter("edge_deadlines_missed", text, run.deadlines_missed if run else 0)
-    text = "Frames that newer ones replaced before inspection."
+    text = "Frames that were replaced by newer ones before inspection."
     yield _counter("edge_frames_skipped", text, run.skipped if run else 0)
     dropped = CounterMetricFamily(
         "edge_dropped", "Verdicts that a consumer's full queue refused.", labels=("sink",)
@@ -102,7 +102,7 @@ def _state(status: StationStatus) -> Iterable[Metric]:
     model, camera = status.model, status.camera
     yield _info(
         "edge_model",
-        "The model that decides.",
+        "The model in use.",
         model.model_dump(include={"name", "version", "sha256", "precision", "device"}),
     )
     yield _info(
@@ -117,13 +117,13 @@ def _state(status: StationStatus) -> Iterable[Metric]:
     )
     if status.recipe is not None:
         recipe = {"id": status.recipe.id, "version": str(status.recipe.version)}
-        yield _info("edge_recipe", "What parts are inspected for that name none.", recipe)
+        yield _info("edge_recipe", "Recipe of parts that name none.", recipe)
     if status.recipes is not None:
         resident = sum(one.resident for one in status.recipes)
         yield _gauge("edge_recipes_resident", "Recipes in force that are in memory.", resident)
     yield _gauge("edge_threshold", "Raw threshold in force.", model.threshold)
     condition = GaugeMetricFamily(
-        "edge_condition", "1 for what the station is doing.", labels=("condition",)
+        "edge_condition", "1 for the station's present condition.", labels=("condition",)
     )
     for name in CONDITIONS:
         condition.add_metric((name,), float(status.condition == name))
@@ -140,13 +140,17 @@ def _state(status: StationStatus) -> Iterable[Metric]:
     for name in CAMERA_STATES:
         states.add_metric((name,), float(camera.state == name))
     yield states
-    yield _counter("edge_camera_losses", "How often the camera was away.", camera.losses)
-    yield _counter("edge_camera_recoveries", "How often it came back.", camera.recoveries)
+    yield _counter("edge_camera_losses", "How often the camera was lost.", camera.losses)
+    yield _counter(
+        "edge_camera_recoveries", "How often the camera was connected again.", camera.recoveries
+    )
     if camera.temperature_c is not None:
         text = "As the camera reports it."
         yield _gauge("edge_camera_temperature_celsius", text, camera.temperature_c)
     driver = GaugeMetricFamily(
-        "edge_camera_driver", "The driver's counters since the camera opened.", labels=("counter",)
+        "edge_camera_driver",
+        "The driver's counters since the camera was opened.",
+        labels=("counter",),
     )
     for name, count in camera.counters.items():
         driver.add_metric((name,), count)
@@ -154,17 +158,17 @@ def _state(status: StationStatus) -> Iterable[Metric]:
 
 
 def _records(status: StationStatus, journal: JournalBacklog | None) -> Iterable[Metric]:
-    queues = GaugeMetricFamily("edge_queue_items", "What waits in a queue.", labels=("queue",))
+    queues = GaugeMetricFamily("edge_queue_items", "Items waiting in a queue.", labels=("queue",))
     for name, count in status.queues.items():
         queues.add_metric((name,), count)
     yield queues
     broker = status.broker
     if broker is not None:
         connected = float(broker.connected)
-        yield _gauge("edge_broker_connected", "1 with a connection to the broker.", connected)
-        text = "Records given up in this run."
+        yield _gauge("edge_broker_connected", "1 while connected to the broker.", connected)
+        text = "Records in this run that could not be delivered."
         yield _counter("edge_dead_letters", text, broker.dead_letters)
-        text = "Records the broker took in this run."
+        text = "Records that the broker accepted in this run."
         yield _counter("edge_acknowledged", text, broker.acknowledged)
     modbus = status.modbus
     if modbus is not None:
@@ -172,36 +176,44 @@ def _records(status: StationStatus, journal: JournalBacklog | None) -> Iterable[
         yield _gauge("edge_modbus_master", text, float(modbus.master))
         yield _gauge("edge_modbus_connections", "Connected masters.", modbus.connections)
         for what, text, count in (
-            ("refused", "Connections that found no place.", modbus.refused),
+            ("refused", "Connections that were refused.", modbus.refused),
             ("requests", "Answered requests.", modbus.requests),
             ("exceptions", "Requests answered with an exception.", modbus.exceptions),
             ("triggers", "Triggers of the PLC.", modbus.triggers),
-            ("results_missed", "Results that left unacknowledged.", modbus.results_missed),
+            (
+                "results_missed",
+                "Results that were dropped without acknowledgement.",
+                modbus.results_missed,
+            ),
         ):
             yield _counter(f"edge_modbus_{what}", text, count)
     yield from _outputs(status.outputs)
     node = status.sparkplug
     if node is not None:
-        text = "1 while the Sparkplug node is born."
+        text = "1 while the Sparkplug node is online."
         yield _gauge("edge_sparkplug_born", text, float(node.phase == "born"))
-        text = "Verdicts that the broker is not known to have read."
+        text = "Verdicts not yet acknowledged by the broker."
         yield _gauge("edge_sparkplug_waiting", text, node.waiting)
         for what, text, count in (
             ("births", "NBIRTHs of this run.", node.births),
             ("published", "Verdicts of this run.", node.published),
-            ("historical", "Verdicts that were not current.", node.historical),
-            ("missing", "Verdicts that left the journal before.", node.missing),
-            ("too_large", "Messages that the broker's limit kept back.", node.too_large),
+            ("historical", "Verdicts published late, as historical.", node.historical),
+            (
+                "missing",
+                "Verdicts deleted from the journal before they were published.",
+                node.missing,
+            ),
+            ("too_large", "Messages not sent because of the broker's size limit.", node.too_large),
         ):
             yield _counter(f"edge_sparkplug_{what}", text, count)
     opcua = status.opcua
     if opcua is not None:
         yield _gauge("edge_opcua_serving", "1 while clients can connect.", float(opcua.serving))
         yield _gauge("edge_opcua_connections", "Connected clients.", opcua.connections)
-        yield _counter("edge_opcua_events", "Verdicts that had their event.", opcua.events)
-        yield _counter("edge_opcua_skipped", "Verdicts that had none.", opcua.skipped)
+        yield _counter("edge_opcua_events", "Verdicts published as events.", opcua.events)
+        yield _counter("edge_opcua_skipped", "Verdicts published without an event.", opcua.skipped)
     writable = float(status.journal.writable)
-    yield _gauge("edge_journal_writable", "1 while the journal takes records.", writable)
+    yield _gauge("edge_journal_writable", "1 while the journal accepts records.", writable)
     if journal is not None:
         for name, text, value in (
             ("edge_journal_backlog_rows", "Records the broker does not have yet.", journal.rows),
@@ -211,7 +223,7 @@ def _records(status: StationStatus, journal: JournalBacklog | None) -> Iterable[
         ):
             yield _gauge(name, text, value or 0)
     free = status.disk.free_bytes
-    yield _gauge("edge_disk_free_bytes", "Free where the journal lies.", free)
+    yield _gauge("edge_disk_free_bytes", "Free space on the journal's disk.", free)
     yield from _image_folder("edge_snapshots", status.snapshots)
     yield from _image_folder("edge_recent_images", status.recent_images)
 
@@ -219,19 +231,25 @@ def _records(status: StationStatus, journal: JournalBacklog | None) -> Iterable[
 def _image_folder(name: str, folder: ImageFolderSummary | None) -> Iterable[Metric]:
     if folder is not None:
         yield _counter(f"{name}_written", "Of this run.", folder.written)
-        yield _counter(f"{name}_refused", "No room was left for.", folder.refused)
+        yield _counter(
+            f"{name}_refused", "Messages dropped because the queue was full.", folder.refused
+        )
 
 
 def _outputs(outputs: Sequence[OutputSummary]) -> Iterable[Metric]:
     if not outputs:
         return
-    active = GaugeMetricFamily("edge_output_active", "1 while it is active.", labels=("output",))
-    edges = CounterMetricFamily("edge_output_edges", "Edges for parts.", labels=("output",))
+    active = GaugeMetricFamily(
+        "edge_output_active", "1 while the output is active.", labels=("output",)
+    )
+    edges = CounterMetricFamily(
+        "edge_output_edges", "Edges switched for parts.", labels=("output",)
+    )
     text = "Edges that were not confirmed in time."
     missed = CounterMetricFamily("edge_output_missed", text, labels=("output",))
-    text = "From when an edge was due to its confirmation."
+    text = "Time from when an edge was due to its confirmation."
     late = HistogramMetricFamily("edge_output_late_seconds", text, labels=("output",))
-    text = "From the decision to the confirmed edge."
+    text = "Time from the decision to the confirmed edge."
     decided = HistogramMetricFamily("edge_output_decision_seconds", text, labels=("output",))
     for one in outputs:
         if one.active is not None:

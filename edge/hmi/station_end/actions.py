@@ -255,7 +255,7 @@ class PageActions:
             "model_sha256": self._services.model.store.current.bundle.sha256,
             "comment": body.comment,
         }
-        what = f"drew {done.file}" if done.file else "took the settings' own mask back"
+        what = f"drew {done.file}" if done.file else "restored the mask of the settings"
         detail = (
             f"{actor.name} {what}: {result.ignored_now:.1%} of the image ignored (before "
             f"{result.ignored_before:.1%}), zones: {data['zones'] or 'none'}, threshold "
@@ -310,7 +310,7 @@ class PageActions:
         snapshots = self._services.snapshots()
         if snapshots is None:
             raise ActionRefused(
-                "this station keeps no images. Set snapshots.folder, and start it again."
+                "this station keeps no images. Set snapshots.folder, and restart it."
             )
         with self._capturing:
             self._to_capture = body.count
@@ -323,7 +323,7 @@ class PageActions:
 
     def _roll_back(self, body: RollbackBody, actor: Actor) -> RolledBack:
         recipe = self._services.model.recipe
-        outcome = self._services.model.roll_back(f"{actor.name} asked for the model before")
+        outcome = self._services.model.roll_back(f"{actor.name} asked for the previous model")
         if not outcome.changed:
             self._services.record_event(outcome.event())
             raise ActionRefused(outcome.detail)
@@ -348,10 +348,10 @@ class PageActions:
         if another_version:
             detail = f"{actor.name} switched back: {changed}"
         elif same and moved:  # to whoever reads the events this is what it does
-            kind, detail = "threshold_changed", f"{actor.name} went back: {changed}"
+            kind, detail = "threshold_changed", f"{actor.name} switched back: {changed}"
             data |= {"before": before, "now": threshold}
         elif same:
-            kind, detail = "decision_changed", f"{actor.name} went back: {changed}"
+            kind, detail = "decision_changed", f"{actor.name} switched back: {changed}"
         self._record(kind, detail, {**data, "comment": body.comment}, actor)
         return RolledBack.model_validate(data)
 
@@ -377,7 +377,7 @@ class PageActions:
     def _acknowledge(self, body: AcknowledgeBody, actor: Actor) -> AlarmAcknowledged:
         reason, health = body.reason, self._services.health
         if reason not in health.reasons:
-            raise ActionRefused(f"{reason} does not hold now; there is nothing to acknowledge.")
+            raise ActionRefused(f"{reason} is not active; there is nothing to acknowledge.")
         detail = health.reasons[reason]
         with self._acknowledging:
             self._acknowledged[reason] = actor.name
@@ -390,8 +390,8 @@ class PageActions:
     def _teach(self, action: TeachingAction, actor: Actor) -> StationActionResult:
         if self.teaching is None:
             raise ActionRefused(
-                "nothing is taught at this page. Set teach.teacher and recipes.folder, and start "
-                "the station again."
+                "nothing is taught at this page. Set teach.teacher and recipes.folder, and "
+                "restart the station."
             )
         return self.teaching.do(action, actor)
 

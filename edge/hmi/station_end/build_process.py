@@ -76,7 +76,7 @@ class Build:
         elif self._clock_s() > self._until_s:
             self.end()
             yield BuildReport(
-                refused=[f"nothing was built within {LIMIT_S / 60:g} minutes. Take fewer images."]
+                refused=[f"nothing was built within {LIMIT_S / 60:g} minutes. Use fewer images."]
             )
 
     def end(self) -> None:
@@ -106,6 +106,7 @@ class Build:
         code = self._process.returncode
         if code == -9:
             return (
-                "the build was killed, as where memory runs out. Free memory, or take fewer images."
+                "the build was killed, probably because memory ran out. Free memory, or use "
+                "fewer images."
             )
         return f"the build ended with code {code}. See the log of the station."

@@ -89,8 +89,8 @@ class MaskDrawing:
         before = self.in_force()
         if body.before != before.sha256:
             raise DrawingRefused(
-                "mask or zones have been changed since they were loaded here. Load them again, and "
-                "repeat what you drew."
+                "mask or zones have been changed since they were loaded here. Load them "
+                "again, and repeat your drawing."
             )
         former, threshold = overrides.masks.read(recipe), overrides.read(recipe)
         current = model.store.current
@@ -142,8 +142,8 @@ class MaskDrawing:
         if drawing.keep_painted and own is not None and own.ignored_runs:
             if (own.height, own.width) != size:
                 raise DrawingRefused(
-                    f"what is painted is of {own.width}×{own.height}, the image of "
-                    f"{drawing.width_px}×{drawing.height_px}. Begin with an empty mask."
+                    f"the painted areas belong to an image of {own.width}×{own.height}, this one "
+                    f"has {drawing.width_px}×{drawing.height_px}. Start with an empty mask."
                 )
             only = own.model_copy(update={"ignore": ()})
             painted[ignored_pixels(only)] = 255
@@ -164,8 +164,8 @@ class MaskDrawing:
             raise DrawingRefused(f"{in_words(error.errors()[0])}. Draw it anew.") from error
         if not (areas.ignore or areas.ignored_runs or areas.zones):
             raise DrawingRefused(
-                "nothing is drawn. Draw a polygon, a zone or with the brush, or take the settings' "
-                "own mask back."
+                "nothing is drawn. Draw a polygon, a zone or with the brush, or restore the "
+                "mask of the settings."
             )
         return areas
 
@@ -189,10 +189,10 @@ class MaskDrawing:
             kept = settings.decision.image_threshold is not None
             return None if kept else current.criteria.threshold
         raise DrawingRefused(
-            "places count that did not before, or an area has fewer cells than the score is a mean "
-            "of: what good parts score so is not known here, so the threshold cannot be kept. Give "
-            "one with the drawing, or run train-station calibrate --mask on the workstation and "
-            "export."
+            "places are inspected that were not before, or an area has fewer cells than "
+            "the score averages over. The scores of good parts there are not known, so "
+            "the threshold cannot be kept. Enter a threshold with the drawing, or run "
+            "train-station calibrate --mask on the workstation and export."
         )
 
     def _described(self, current: LoadedModel) -> MaskInForce:

@@ -187,8 +187,8 @@ class Page:
 
     def _trouble(self, why: str) -> str:
         return (
-            f"the page is not served ({why}); the line goes on. See the log; it is restarted "
-            "automatically."
+            f"the page is not served ({why}); inspection continues. See the log; it is "
+            "restarted automatically."
         )
 
     def _serve(self) -> None:

@@ -204,7 +204,7 @@ class Teaching:
         recipe = action.body.recipe
         if actor.name == UNNAMED:
             raise TeachingNotPossible(
-                "who teaches and releases is known by name. Unlock the page with yours."
+                "teaching and releasing are recorded by name. Unlock the page with your name."
             )
         with self._lock:
             if self._session is not None:
@@ -230,7 +230,7 @@ class Teaching:
             self._session = session
         self._record(
             "teach_begun",
-            f"{actor.name} begins to teach {recipe}",
+            f"{actor.name} started to teach {recipe}",
             actor,
             recipe=recipe,
             learning=session.learning,
@@ -249,8 +249,8 @@ class Teaching:
         taught = read_taught(version.folder)
         if taught is None:
             raise TeachingNotPossible(
-                f"{version} was not taught here, and its images are not known. Teach it anew, or "
-                "learn from marks with train-station calibrate."
+                f"{version} was not taught here, and its images are not known. Teach it "
+                "again, or learn from marks with train-station calibrate."
             )
         defective = set(taught.defective)
         sources = {path.stem: path for path in self._recipes.images(session.recipe).glob("*.*")}
@@ -258,7 +258,7 @@ class Teaching:
             path = sources.get(content)
             if path is None:
                 raise TeachingNotPossible(
-                    f"{version} was taught with image {content[:12]}, and it is gone from "
+                    f"{version} was taught with image {content[:12]}, which is missing from "
                     f"{self._recipes.images(session.recipe)}. Import the recipe with its images."
                 )
             kind = "missed_defect" if content in defective else "taught"
@@ -267,15 +267,16 @@ class Teaching:
         for part in marked:
             if part.path is None or not Path(part.path).exists():
                 session.not_taken += 1
-                sentence = f"part {part.seq} is marked, and its image is gone."
+                sentence = f"part {part.seq} is marked, but its image is no longer kept."
                 session.why_not = NotTaken("image_gone", sentence, {"seq": part.seq})
                 continue
             kind = "false_reject" if part.mark == "false_reject" else "missed_defect"
             self._add(session, read_image(Path(part.path)), kind, part.seq)
         if len(session.images) == known:
             raise TeachingNotPossible(
-                f"nothing is marked of {session.recipe!r} that it was not taught with. Mark parts "
-                "that were judged wrongly; their images must be there (snapshots.recent_hours)."
+                f"there are no marked parts of {session.recipe!r} that it was not taught "
+                "with. Mark parts that were judged wrongly; their images must be there "
+                "(snapshots.recent_hours)."
             )
 
     def _add(self, session: TeachingSession, pixels: Pixels, kind: str, seq: int | None) -> None:
@@ -311,7 +312,7 @@ class Teaching:
         """
         session = self._session
         if session is None:
-            raise TeachingNotPossible("nothing is being taught here. Begin with the recipe's name.")
+            raise TeachingNotPossible("nothing is being taught here. Start with the recipe's name.")
         if session.releasing:
             raise TeachingNotPossible("the candidate is being released. Wait for it.")
         own = actor.name == session.by
@@ -333,7 +334,7 @@ class Teaching:
                 raise TeachingNotPossible(self._no_more())
             elif session.asked >= MAX_ASKED:
                 raise TeachingNotPossible(
-                    f"{MAX_ASKED} images were asked for and no part has come. Look at the camera."
+                    f"{MAX_ASKED} images were requested and no part has come. Check the camera."
                 )
             else:
                 session.asked += 1
@@ -343,8 +344,8 @@ class Teaching:
 
     def _no_more(self) -> str:
         return (
-            f"{self._max_images} images are captured, as many as recipes.max_images allows. "
-            "Strike out and build, or raise it."
+            f"{self._max_images} images are captured, the limit set by "
+            "recipes.max_images. Exclude some and build, or raise the limit."
         )
 
     def _enough(self) -> NotTaken:
@@ -368,12 +369,12 @@ class Teaching:
                 raise TeachingNotPossible("it is being built already. Wait for it.")
             if views and not self._teach.views:
                 raise TeachingNotPossible(
-                    "turned and shifted views are not allowed here. Set teach.views, if parts may "
-                    "lie in any way."
+                    "turned and shifted views are not allowed here. Set teach.views, if parts "
+                    "may lie in any orientation."
                 )
             taught = session.taught
             if not taught:
-                raise TeachingNotPossible("no image is left to teach with. Capture 20 good parts.")
+                raise TeachingNotPossible("no image is left. Capture 20 good parts.")
             before, before_threshold = self._before(session)
             self._stop_trial(session)
             folder = self._folder.begin_build(session.builds + 1)
@@ -449,7 +450,7 @@ class Teaching:
                 self._wanting = True
             self._record(
                 "trial_begun",
-                f"{actor.name} tries {session.recipe} beside the line",
+                f"{actor.name} started the trial of {session.recipe}",
                 actor,
                 recipe=session.recipe,
             )
@@ -462,14 +463,16 @@ class Teaching:
 
     def _release(self, comment: str, actor: Actor) -> CandidateReleased:
         if not comment.strip():
-            raise TeachingNotPossible("why it is released is kept in the journal. Give a reason.")
+            raise TeachingNotPossible(
+                "a release needs a reason, which is kept in the journal. Enter one."
+            )
         with self._lock:
             session = self._find_session(actor)
             result = self._built(session)
             struck = {image.number for image in session.images if image.struck}
             if struck & session.built_of:
                 raise TeachingNotPossible(
-                    "images were struck out since the candidate was built of them. Build it again."
+                    "images were excluded after the candidate was built from them. Build it again."
                 )
             session.releasing = True
         try:
@@ -531,7 +534,7 @@ class Teaching:
             self._drop(session)
         self._record(
             "teach_ended",
-            f"{actor.name} discarded what was taught of {session.recipe}",
+            f"{actor.name} discarded the teaching of {session.recipe}",
             actor,
             recipe=session.recipe,
             images=len(session.images),
@@ -558,8 +561,8 @@ class Teaching:
             Event(
                 "trial_ended",
                 Severity.INFO,
-                f"the trial of {session.recipe} is over: {trial.alike} of {trial.parts} parts "
-                "judged alike",
+                f"the trial of {session.recipe} has ended: {trial.alike} of {trial.parts} "
+                "parts judged the same",
                 {
                     "recipe": session.recipe,
                     "parts": trial.parts,
@@ -666,7 +669,8 @@ class Teaching:
             now, first = (f"{shape[1]}×{shape[0]}" for shape in (frame.pixels.shape, session.size))
             return NotTaken(
                 "other_size",
-                f"the image has {now} pixels, the others have {first}; one camera gives one size.",
+                f"the image has {now} pixels, the others have {first}; all images must have "
+                "the same size.",
                 {"now": now, "first": first},
             )
         try:
@@ -675,7 +679,10 @@ class Teaching:
             return NotTaken("unsuitable", str(error))
         known = session.contents.get(content)
         if known is not None:
-            sentence = f"it shows exactly the same as image {known}: a camera that stands still?"
+            sentence = (
+                f"it is identical to image {known}. Check that the camera does not repeat one "
+                "image."
+            )
             return NotTaken("repeated", sentence, {"n": known})
         return None
 
@@ -754,7 +761,7 @@ class Teaching:
             Event(
                 "teach_built",
                 Severity.INFO,
-                f"a candidate of {session.recipe} is built of {report.result.images} images",
+                f"a candidate of {session.recipe} was built from {report.result.images} images",
                 {
                     "recipe": session.recipe,
                     "images": report.result.images,

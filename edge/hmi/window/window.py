@@ -81,6 +81,6 @@ class Window:
                 shown = latest
         except LinkBroken:
             if not self._ending.is_set():
-                log.info("the window was closed; the line goes on without it")
+                log.info("the window was closed; inspection continues without it")
         except Exception:  # a window is no reason to stop the line
             log.exception("the window has met a defect")

@@ -44,7 +44,7 @@ def parse_url(text: str) -> URL:
         url = url.set(port=url.port)
     except (sa.exc.ArgumentError, ValueError) as error:
         raise DatabaseRefused(
-            "--database is no address of a database: write sqlite:///FILE.db, or "
+            "--database is not the address of a database: write sqlite:///FILE.db, or "
             "postgresql://USER@HOST/DATABASE."
         ) from error
     if url.get_backend_name() not in ("sqlite", "postgresql"):
@@ -53,8 +53,9 @@ def parse_url(text: str) -> URL:
         )
     if url.password is not None:
         raise DatabaseRefused(
-            "--database holds a password, which others see in the list of processes. Write it to "
-            "a file of mode 0600 and name it with --database-password-file, or use ~/.pgpass."
+            "--database holds a password, which others can see in the list of processes. "
+            "Write it to a file of mode 0600 and pass it with --database-password-file, "
+            "or use ~/.pgpass."
         )
     if url.get_backend_name() == "sqlite":
         if not url.database or url.database == ":memory:":
@@ -162,9 +163,9 @@ def _migrate(engine: Engine, connection: Connection, found: str | None) -> None:
     script = ScriptDirectory.from_config(config)
     if found is not None and found not in {one.revision for one in script.walk_revisions()}:
         raise DatabaseNewer(
-            f"{engine.url}: its tables are of a newer version of this software (revision "
-            f"{found}, this version knows {REVISION}). Install that version here, too, or name "
-            "another database."
+            f"{engine.url}: its tables belong to a newer version of this software "
+            f"(revision {found}, this version knows {REVISION}). Install that version "
+            "here, too, or name another database."
         )
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
@@ -191,8 +192,8 @@ def translated(engine: Engine, error: Exception) -> DatabaseRefused | DatabaseUn
             "account and its password, and that it may make tables."
         )
     return DatabaseUnavailable(
-        f"{engine.url}: the database takes nothing at present ({text}). Check that it runs, can be "
-        "reached, and has free space"
+        f"{engine.url}: the database cannot be used at present ({text}). Check that "
+        "it runs, can be reached, and has free space"
     )
 
 
@@ -209,8 +210,8 @@ def _revision(connection: Connection, engine: Engine) -> str | None:
         return None if found is None else str(found)
     if tables & {"verdict", "received", "station"}:
         raise DatabaseNewer(
-            f"{engine.url}: holds tables of another program (or of --sqlite, which keeps its own). "
-            "Name a database of its own for the plant."
+            f"{engine.url}: contains tables of another program (or of --sqlite, which has "
+            "its own). Use a separate database for the plant."
         )
     return None
 

@@ -45,20 +45,22 @@ def parse_shifts(text: str, zone: str) -> Shifts:
         found = ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigurationInvalid(
-            f"--time-zone {zone!r} is none that this system knows, as Europe/Berlin. Without a "
-            "list of zones install the package tzdata."
+            f"--time-zone {zone!r} is unknown on this system; an example is "
+            "Europe/Berlin. If no zones are known, install the package tzdata."
         ) from error
     shifts = []
     for part in text.split(","):
         match = _SHIFT.fullmatch(part.strip())
         if match is None:
             raise ConfigurationInvalid(
-                f"--shifts: {part!r} is no shift; write NAME=HH:MM, with commas between them: "
-                f"{DEFAULT_SHIFTS}."
+                f"--shifts: {part!r} is not a shift; write NAME=HH:MM, with commas between "
+                f"them: {DEFAULT_SHIFTS}."
             )
         shifts.append((time(int(match[2]), int(match[3])), match[1]))
     shifts.sort()
     starts, names = zip(*shifts, strict=True)
     if len(set(starts)) < len(starts) or len(set(names)) < len(names):
-        raise ConfigurationInvalid("--shifts: two shifts have one name, or begin at one time.")
+        raise ConfigurationInvalid(
+            "--shifts: two shifts have the same name or start at the same time."
+        )
     return Shifts(starts, names, found)

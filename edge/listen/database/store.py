@@ -238,7 +238,7 @@ class DatabaseStore(KnownJournals):
     def _refuse(self, one: Arrived | ReportedJournal | ReportedState, error: Exception) -> None:
         payload = one.journal if isinstance(one, ReportedJournal) else one.payload
         log.error(
-            "%s: a message that the database cannot hold (%s) is kept in the table refused",
+            "%s: a message that the database cannot store (%s) is kept in the table refused",
             *(one.station, str(error).partition("\n")[0]),
         )
         try:

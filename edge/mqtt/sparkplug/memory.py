@@ -57,8 +57,8 @@ class ProgressFile:
             return Progress(journal=journal, seq=newest)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             log.warning(
-                "%s cannot be read (%s). Verdicts from now on are published to Sparkplug; what "
-                "waited for it is on record.",
+                "%s cannot be read (%s). Only verdicts from now on are published to "
+                "Sparkplug; earlier ones are in the journal.",
                 *(self._path, error),
             )
             return Progress(journal=journal, seq=newest)

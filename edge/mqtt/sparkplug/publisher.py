@@ -480,8 +480,9 @@ class SparkplugPublisher:
         with self._changed:
             self._status = replace(self._status, missing=self._status.missing + count)
         text = (
-            f"{count} verdicts left the journal before the Sparkplug node could publish them. "
-            "Raise journal.retention_days or journal.max_rows, or see why it waits."
+            f"{count} verdicts left the journal before the Sparkplug node could publish "
+            "them. Raise journal.retention_days or journal.max_rows, or find out why it "
+            "waits."
         )
         log.warning("%s", text)
         self._on_event(Event("sparkplug_gap", Severity.WARNING, text, {"count": count}))
@@ -493,8 +494,8 @@ class SparkplugPublisher:
                 self._status = replace(self._status, too_large=self._status.too_large + 1)
             self._connector.log_once(
                 "Sparkplug messages are larger than the "
-                f"{connection.limits.largest_packet_bytes} bytes that the broker takes, and left "
-                "out. Raise its max_packet_size, or set mqtt.sparkplug.aliases."
+                f"{connection.limits.largest_packet_bytes} bytes that the broker accepts, and "
+                "are left out. Raise its max_packet_size, or set mqtt.sparkplug.aliases."
             )
             self._node.withdraw()
             return False
@@ -526,7 +527,7 @@ class SparkplugPublisher:
         try:
             asked = asks_for_rebirth(decode(incoming.payload))
         except PayloadInvalid as error:
-            self._connector.log_once(f"a Sparkplug command is no payload ({error})")
+            self._connector.log_once(f"a Sparkplug command has no valid payload ({error})")
             return
         if asked:
             log.info("a host asks the Sparkplug node for its births")
@@ -544,7 +545,7 @@ class SparkplugPublisher:
     def _forgotten(self) -> bool:
         if not self._asked or self._clock_ns() - self._asked[0].at_ns < ANSWER_LIMIT_NS:
             return False
-        self._connector.complain("Sparkplug: the broker answers nothing; reconnecting")
+        self._connector.complain("Sparkplug: the broker does not answer; reconnecting")
         return True
 
     def _die(self, connection: Connection) -> None:
@@ -570,9 +571,10 @@ class SparkplugPublisher:
     def _after(self, connection: Connection) -> None:
         if taken_over(connection):
             text = (
-                f"Another client took over the connection of {node_client_id(self._settings)}: two "
-                "stations have the same name, or the broker takes the account for the client id. "
-                "Change mqtt.station of one of them, or give mqtt.sparkplug a username of its own."
+                "Another client took over the connection of "
+                f"{node_client_id(self._settings)}: two stations have the same name, or the "
+                "broker uses the account as client id. Change mqtt.station of one of them, "
+                "or give mqtt.sparkplug a username of its own."
             )
             log.error("%s", text)
             self._on_event(Event("sparkplug_taken_over", Severity.ALARM, text))
@@ -622,7 +624,8 @@ def node_subscriptions(topics: NodeTopics) -> Subscriptions:
         patterns=named,
         named=named,
         loss=(
-            f"the broker does not let the Sparkplug node listen to {' and '.join(named)}; rebirths "
-            "and the primary host are not heard"
+            "the broker does not allow the Sparkplug node to subscribe to "
+            f"{' and '.join(named)}; rebirth requests and the primary host's state are "
+            "not received"
         ),
     )

@@ -204,7 +204,9 @@ def main() -> int:
         log.error("%s", error)
         return error.exit_code
     except OSError as error:
-        log.error("%s: OPC UA cannot be served there (%s)", server_url(hello.settings), error)
+        log.error(
+            "%s: the OPC UA server cannot listen there (%s)", server_url(hello.settings), error
+        )
         return 69
     except LinkBroken:
         return 0

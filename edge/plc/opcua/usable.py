@@ -78,7 +78,8 @@ def read_certificate(settings: OpcUaSettings) -> Any:
         ) from error
     if read.public_key() != private.public_key():
         raise OpcUaUnusable(
-            f"{certificate}, {key}: are no pair. Set opcua.key_file to the key of that certificate."
+            f"{certificate}, {key}: do not belong together. Set opcua.key_file to the key "
+            "of that certificate."
         )
     return read
 

@@ -121,13 +121,13 @@ class FleetAgent:
             # Nobody's desired state: what the station has stays as it is.
             fault = error.errors()[0]
             key = ".".join(str(part) for part in fault["loc"])[:60]
-            log.warning("fleet/desired: not a message of the contract (%s); left out", key)
+            log.warning("fleet/desired: not a valid message (%s); ignored", key)
             return
         memory = self._memory
         if desired.order < (memory.claim, memory.step):
             log.warning(
-                "fleet/desired: %s of a command that has lost the lead (claim %d step %d, known "
-                "%d/%d); left out",
+                "fleet/desired: %s from a command that no longer leads (claim %d step %d, "
+                "known %d/%d); ignored",
                 *(desired.action, *desired.order, memory.claim, memory.step),
             )
             self._report(again=True)
@@ -170,9 +170,9 @@ class FleetAgent:
         if desired.journal is not None and desired.journal not in own:
             raise ReleaseRefused(
                 "name_reused",
-                f"the roll-out means the station of journal {desired.journal}, this one has "
-                f"{own[0]}: its name was another station's. Release again, which asks who is "
-                "there now.",
+                f"the roll-out is for the station with journal {desired.journal}, but this "
+                f"one has {own[0]}: its name belonged to another station before. Release "
+                "again to address the present stations.",
             )
 
     def _adopt(self, desired: Desired) -> None:
@@ -181,7 +181,9 @@ class FleetAgent:
             raise ReleaseRefused("no_release", "the desired state names no release. Release again.")
         if release.kind != "recipe":
             raise ReleaseRefused(
-                "unknown_kind", f"{release}: this version takes recipes. Update this station."
+                "unknown_kind",
+                f"{release}: this version of the station accepts only recipes. Update this "
+                "station.",
             )
         known = self._memory.taken.get(release.name)
         before = services.products.in_force(release.name)
@@ -260,7 +262,7 @@ class FleetAgent:
         before = self._memory.before
         if before is None or before.rollout != desired.rollout:
             self._end(
-                desired, ReleasePhase.KEPT, None, "nothing of this roll-out was in force here"
+                desired, ReleasePhase.KEPT, None, "no release of this roll-out was in force here"
             )
             return
         self._enter(desired, ReleasePhase.ACTIVATING)
@@ -288,8 +290,8 @@ class FleetAgent:
         if taken is None or now.version == taken.local:
             return
         detail = (
-            f"version {now.version} is in force instead: the station went back to it, or somebody "
-            "here chose it; its journal says which."
+            f"version {now.version} is in force instead: the station rolled back to it, "
+            "or somebody here chose it; see its journal."
         )
         self._memory = memory.model_copy(
             update={"phase": ReleasePhase.FELL_BACK, "reason": "fell_back", "detail": detail}

@@ -91,16 +91,18 @@ class ReleaseDownload:
                 sha256.update(chunk)
                 file.write(chunk)
                 if self.ending():
-                    raise ReleaseNotFetched("the station stops; the release is fetched again.")
+                    raise ReleaseNotFetched(
+                        "the station is stopping; the release will be fetched again."
+                    )
                 if self.clock_s() > until_s:
                     raise ReleaseNotFetched(
-                        f"{release.address}: not there within {self.settings.fetch_s:g} s "
+                        f"{release.address}: not fetched within {self.settings.fetch_s:g} s "
                         "(fleet.fetch_s). Check the network."
                     )
         if size != release.bytes or sha256.hexdigest() != release.sha256:
             raise ReleaseRefused(
                 "other_file",
-                f"{release.address}: is cut, or another file than was released. Copy it there "
+                f"{release.address}: is incomplete or not the released file. Copy it there "
                 "again, and release it again.",
             )
 
@@ -125,8 +127,8 @@ def check_allowed(address: str, allowed: Sequence[str]) -> None:
     if not below:
         raise ReleaseRefused(
             "address_not_allowed",
-            f"{address!r} lies below none of fleet.addresses. Put the release where this station "
-            "may fetch it, or add the address to its settings.",
+            f"{address!r} is not below any of fleet.addresses. Put the release where this "
+            "station may fetch it, or add the address to its settings.",
         )
 
 

@@ -118,5 +118,5 @@ class ModbusClientThread(ModbusLink):
             self.counts.exceptions += 1
             code = getattr(answer, "exception_code", "?")
             raise PlcRefuses(
-                f"it does not let holding registers be {what} from {address} on (exception {code})"
+                f"its holding registers from {address} on cannot be {what} (exception {code})"
             )

@@ -129,9 +129,7 @@ class ModbusLink(ABC):
     def begin(self) -> None:
         """Note that no master was heard yet."""
         if self._services.accepts_triggers:
-            detail = (
-                "no Modbus master has shown a heartbeat yet. Start the PLC, or check its cable."
-            )
+            detail = "no Modbus master has sent a heartbeat yet. Start the PLC, or check its cable."
             self._services.health.set(MASTER_AWAY, True, detail)
 
     def tick(self) -> None:
@@ -158,8 +156,8 @@ class ModbusLink(ABC):
         if not self._reports.try_consume(time.monotonic_ns()):
             return  # one that comes and goes would fill log and journal
         if there:
-            log.info("the Modbus master is there")
-            event = Event("modbus_master_back", Severity.INFO, "the master is there")
+            log.info("the Modbus master is connected")
+            event = Event("modbus_master_back", Severity.INFO, "the master is connected")
         else:
             log.warning("%s", detail)
             event = Event(MASTER_AWAY, Severity.WARNING, detail)

@@ -72,7 +72,7 @@ _IMAGE_FAULTS = {
     FrameStatus.STALE: Reason.FRAME_STALE,
     FrameStatus.FROZEN: Reason.FRAME_FROZEN,
 }
-_SHOWN_BEFORE = "the camera gave a frame with this number before"
+_SHOWN_BEFORE = "the camera has already sent a frame with this number"
 _INPUT_REASONS = {
     Input.CAMERA: Reason.CAMERA_LOST,
     Input.MODEL: Reason.MODEL_ERROR,
@@ -171,11 +171,14 @@ class HandshakeMachine:
             return self._counted([*done, Unexpected(frame, "no part waits for a frame")])
         if frame.captured_ns < self._waiting[0].part.announced_ns:
             # Announced too late, or exposed by nobody: whose the next frame is, is not known.
-            detail = "a frame came before the part that waits was announced"
+            detail = "a frame came before the waiting part was announced"
             lost = self._fail_ambiguous(Reason.OVERRUN, detail)
             return self._counted([*done, *lost, Unexpected(frame, detail)])
         if before is None and self._quiet_until_ns is not None:
-            detail = "a refused trigger may have exposed, too, and no earlier frame says which"
+            detail = (
+                "a refused trigger may also have exposed an image, and no earlier frame "
+                "shows which one it is"
+            )
             return self._counted(
                 [*done, *self._fail_ambiguous(Reason.OVERRUN, detail), Unexpected(frame, detail)]
             )
@@ -212,7 +215,7 @@ class HandshakeMachine:
         waited = one.phase is PartPhase.ACCEPTED
         done += self._fail(one, reason, detail)
         if waited:
-            done += self._fail_ambiguous(Reason.OVERRUN, f"the part before it failed: {detail}")
+            done += self._fail_ambiguous(Reason.OVERRUN, f"the previous part failed: {detail}")
         return self._counted(done)
 
     def committed(self, part: Part, seq: int, now_ns: int) -> Outcomes:
@@ -307,12 +310,14 @@ class HandshakeMachine:
             detail = "the trigger's deadline had passed when it was read"
             return Rejection.EXPIRED, Reason.TIMEOUT, detail
         if recipe is not None and recipe != self._recipe and not request.offered:
-            detail = f"{recipe} is asked for, {self._recipe or 'none'} is live. Set it first"
+            detail = (
+                f"{recipe} is requested, but {self._recipe or 'none'} is active. Choose it first"
+            )
             if request.offered is not None:
-                detail = f"{recipe} is asked for, and it is not in force at this station"
+                detail = f"{recipe} is requested, but it is not in force at this station"
             return Rejection.RECIPE_MISMATCH, Reason.RECIPE_MISMATCH, detail
         if self._rules.pairing is Pairing.EVERY_FRAME:
-            detail = "this station takes no triggers: every frame is a part"
+            detail = "this station accepts no triggers: every frame is a part"
             return Rejection.NOT_READY, Reason.INTERNAL, detail
         for name in Input:
             if name in self._missing_inputs:
@@ -470,7 +475,7 @@ class HandshakeMachine:
                 if first.phase is PartPhase.ACCEPTED:
                     detail = f"no frame came within {limit}. Check the camera and its trigger"
                     done += self._fail(first, Reason.TIMEOUT, detail)
-                others = f"the part before it had no frame within {limit}"
+                others = f"the previous part had no frame within {limit}"
                 done += self._fail_ambiguous(Reason.OVERRUN, others)
         quiet_until_ns = self._quiet_until_ns
         if quiet_until_ns is not None and now_ns >= quiet_until_ns and not self._waiting:

@@ -70,7 +70,7 @@ class OverlayWriter:
         except OutputNotWritable as error:
             self.failed += 1
             if self.failed == 1:
-                log.error("%s Inspection goes on without overlays.", error)
+                log.error("%s Inspection continues without overlays.", error)
 
 
 def file_name(verdict: Verdict) -> str:

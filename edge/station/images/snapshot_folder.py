@@ -240,7 +240,7 @@ class SnapshotFolder:
         needed = size_bytes + floor + (int(floor * RESUME_SHARE) if self.stopped else 0)
         if free < needed:
             raise _NoSpace(
-                f"{self.root}: {free} bytes are free, {needed} have to be "
+                f"{self.root}: {free} bytes are free, {needed} are required "
                 "(snapshots.free_space_floor_bytes). Make room on this disk"
             )
 

@@ -99,7 +99,9 @@ class ModelManager:
         self._record_event = record_event
         self._releases = releases
         for name in demand_callable(settings, recipes_in_force(settings)):
-            log.warning("recipe %s is no number, so the PLC cannot call it (docs/modbus.md)", name)
+            log.warning(
+                "recipe %s is not a number, so the PLC cannot select it (docs/modbus.md)", name
+            )
         first = self._load(Path(settings.model.path))
         self._remember_release(first)
         self.store = ModelStore(
@@ -161,7 +163,7 @@ class ModelManager:
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         if not self._reloading.acquire(blocking=False):
-            detail = "the settings are being taken over already. Ask again when that is done."
+            detail = "a reload is already in progress. Try again when it is done."
             self._record_event(ExchangeResult(Change.BUSY, detail).event())
             raise ModelExchangeBusy(detail)
         try:
@@ -199,7 +201,7 @@ class ModelManager:
         self._record_event(outcome.event())
         if not outcome.changed:
             raise ModelExchangeFailed(outcome.detail)
-        changed = ", ".join([*keys, *filter(None, [redrawn])]) or "nothing but the model"
+        changed = ", ".join([*keys, *filter(None, [redrawn])]) or "only the model"
         return {"changed": changed, **self.describe()}
 
     def _redrawn(self, wanted: Settings) -> str:
@@ -222,13 +224,13 @@ class ModelManager:
         path, notes = Path(wanted.model.path), []
         if manifest_sha256(path) != current.bundle.sha256:
             notes.append(
-                f"the files at {path} are not those of the model that inspects; reload once more "
-                "to take them over"
+                f"the files at {path} are not those of the active model; reload once more to "
+                "load them"
             )
         if wanted.camera.crop != current.settings.camera.crop:
             notes.append(
-                "with another crop the network sees parts at another scale; check the threshold "
-                "with known parts"
+                "with another crop the network sees parts at a different scale; check the "
+                "threshold with known parts"
             )
         if outcome.changed and notes:
             return replace(outcome, detail=f"{outcome.detail} ({'; '.join(notes)})")
@@ -454,7 +456,8 @@ class ModelManager:
         if len(model.inspectors) < threads:
             raise ModelError(
                 f"{recipe} works with {len(model.inspectors)} inspectors, the station runs "
-                f"{threads} threads. Set model.objective: latency, or begin with this recipe."
+                f"{threads} threads. Set model.objective: latency, or start the station with "
+                "this recipe."
             )
         return model
 
@@ -487,15 +490,15 @@ class ModelManager:
             return f"parts that name {old.id!r} are judged by {offered or 'no version'}"
         if old == chosen_recipe(layers.base) or not isinstance(new.version, int):
             raise RecipeError(
-                f"parts that name {old.id!r} go on being judged by its version {old.version}: the "
-                "settings name it. Put the sections model and recipe back and reload, or take a "
-                "recipe of the folder with `edge-run --recipe use`."
+                f"parts that name {old.id!r} are still judged by its version {old.version}: "
+                "the settings name it. Put the sections model and recipe back and reload, or "
+                "take a recipe of the folder with `edge-run --recipe use`."
             )
         try:
             layers.recipes.put_in_force(new.id, new.version)
         except StationError as error:
             raise RecipeError(
-                f"parts that name {old.id!r} go on being judged by its version {old.version}: "
+                f"parts that name {old.id!r} are still judged by its version {old.version}: "
                 f"{error} Then `edge-run --recipe use '{new.id}@{new.version}'`, and reload."
             ) from error
         return f"version {new.version} of {new.id!r} is in force again instead of {old.version}"

@@ -54,9 +54,10 @@ def demand_callable(settings: Settings, names: Iterable[str]) -> list[str]:
     for name in uncallable:
         if _is_number(name):
             raise RecipeNameInvalid(
-                f"recipe {name}: no PLC can call it, as the register recipe holds whole numbers "
-                f"from 1 to {MAX_RECIPE_NUMBER} without zeros before them. Add its model under "
-                "another number (edge-run --recipe add), and move its folder out of recipes.folder."
+                f"recipe {name}: no PLC can select it: the register recipe holds whole "
+                f"numbers from 1 to {MAX_RECIPE_NUMBER} without leading zeros. Add its model "
+                "under another number (edge-run --recipe add), and move its folder out of "
+                "recipes.folder."
             )
     return uncallable
 
@@ -69,7 +70,7 @@ def demand_room(section: RecipesSettings, name: object, size_bytes: int) -> None
     """
     if size_bytes > section.memory_mb * MIB:
         raise RecipeTooLarge(
-            f"{name} takes {size_bytes / MIB:.0f} MB, and recipes.memory_mb is "
+            f"{name} takes {size_bytes / MIB:.0f} MB, but recipes.memory_mb is "
             f"{section.memory_mb}: its parts would never be inspected. Raise it."
         )
 

@@ -45,9 +45,9 @@ class Releases:
         newest = self._newest.get(identity.name)
         if newest is not None and identity.created < newest:
             raise OlderRelease(
-                f"{path}: {identity.name} of {identity.created.isoformat()} is older than that of "
-                f"{newest.isoformat()}, which was in use here. Give a newer release, or set "
-                "model.allow_downgrade: true if this one is meant."
+                f"{path}: {identity.name} of {identity.created.isoformat()} is older than the "
+                f"release of {newest.isoformat()}, which was in use here. Install a newer "
+                "release, or set model.allow_downgrade: true if this one is meant."
             )
 
     def remember(self, manifest: Manifest, downgrade: bool = False) -> None:
@@ -68,7 +68,7 @@ class Releases:
             try:
                 write_whole(self._path, _CONTENT.dump_json(self._newest, indent=1) + b"\n")
             except OutputNotWritable as error:
-                log.warning("%s Until it is, a restart takes older releases too.", error)
+                log.warning("%s Until then, a restart accepts older releases, too.", error)
 
     def _read(self) -> dict[str, AwareDatetime]:
         if self._path is None:
@@ -81,7 +81,7 @@ class Releases:
         except (OSError, ValidationError) as error:
             cause = error.strerror if isinstance(error, OSError) else "damaged"
             log.warning(
-                "%s: not used (%s); older releases are taken until a newer one was in use.",
+                "%s: not used (%s); older releases are accepted until a newer one has been in use.",
                 self._path,
                 cause,
             )

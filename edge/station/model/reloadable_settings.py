@@ -34,8 +34,8 @@ def check_exchangeable(before: Settings, after: Settings) -> list[str]:
     fixed = [key for key in keys if not f"{key}.".startswith(_EXCHANGEABLE)]
     if fixed:
         raise RestartNeeded(
-            f"{', '.join(fixed)} changed; a running station does not take that over, and nothing "
-            "was changed. Start it again, or take the change back."
+            f"{', '.join(fixed)} changed, which a running station cannot reload. Nothing "
+            "was changed. Restart the station, or undo the change."
         )
     return keys
 

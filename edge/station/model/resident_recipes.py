@@ -246,8 +246,8 @@ class ResidentRecipes:
     def _demand_room(self, recipe: Recipe | None, size_bytes: int) -> None:
         if size_bytes > self._max_bytes:
             raise RecipeUnavailable(
-                f"{recipe or 'the model'} takes {size_bytes / _MIB:.0f} MB, and recipes.memory_mb "
-                f"is {self._max_bytes // _MIB}. Raise it."
+                f"{recipe or 'the model'} takes {size_bytes / _MIB:.0f} MB, but "
+                f"recipes.memory_mb is {self._max_bytes // _MIB}. Raise it."
             )
 
     def _make_room(self, size_bytes: int, beside: int = 1) -> None:

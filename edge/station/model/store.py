@@ -205,7 +205,7 @@ class ModelStore:
         """
         if not self._loading.acquire(blocking=False):
             return ExchangeResult(
-                Change.BUSY, f"{path}: another model is being loaded. Ask again when it is done."
+                Change.BUSY, f"{path}: another model is being loaded. Try again when it is done."
             )
         try:
             model = self._load(path)
@@ -238,13 +238,13 @@ class ModelStore:
             _check_input(model, self._trial())
             with self._exchanging:
                 if self.current is not instead_of:
-                    detail = f"{self.current} took over meanwhile. Ask again."
+                    detail = f"{self.current} was activated meanwhile. Try again."
                     return ExchangeResult(Change.BUSY, detail)
                 self._install(model)
                 self._before, self._failures = instead_of, 0
         except StationError as error:
             return self._refused(str(error))
-        detail = f"{model} decides by other criteria from the next part on"
+        detail = f"{model} decides by the new criteria from the next part on"
         return _outcome(Change.DECISION, detail, instead_of, model)
 
     def rollback(self, why: str) -> ExchangeResult:
@@ -269,7 +269,7 @@ class ModelStore:
                 return None
             if self._before.bundle is self.current.bundle:
                 return None  # the same network would fail again, with another threshold at that
-            why = f"{self._failures_allowed} parts in a row got no number"
+            why = f"{self._failures_allowed} parts in a row got no score"
             return self._roll_back(why, asked=False)
 
     def _roll_back(self, why: str, *, asked: bool) -> ExchangeResult:
@@ -277,7 +277,7 @@ class ModelStore:
         if before is None:
             return ExchangeResult(
                 Change.NOTHING_BEFORE,
-                f"{why}: no model before {given_up} is kept. Load one by its path.",
+                f"{why}: there is no model before {given_up} to return to. Load one by its path.",
                 _evidence(now=given_up),
             )
         try:
@@ -323,7 +323,7 @@ class ModelStore:
         evidence = _evidence(now=self.current)
         if path is not None:
             evidence["path"] = str(path)
-        return ExchangeResult(Change.REFUSED, f"{cause} {self.current} goes on.", evidence)
+        return ExchangeResult(Change.REFUSED, f"{cause} {self.current} stays active.", evidence)
 
 
 def _check_input(model: LoadedModel, frame: Frame | None) -> None:
@@ -340,7 +340,7 @@ def _check_input(model: LoadedModel, frame: Frame | None) -> None:
         if model.criteria.image.reference is not None:
             check_reference(frame.pixels, model.criteria.image.reference)
     except FrameUnsuitable as error:
-        raise ModelError(f"this camera's frames cannot be inspected so: {error}") from error
+        raise ModelError(f"this camera's frames cannot be inspected this way: {error}") from error
 
 
 def _outcome(change: Change, detail: str, before: LoadedModel, now: LoadedModel) -> ExchangeResult:

@@ -139,14 +139,16 @@ def tune(
     cores = threads or usable_cores()
     batches = sound_batches(bundle.manifest, device, processor_features())
     if batches == (1,) and bundle.manifest.input.tile_plan is not None:
-        log.info("tiles of INT8 go one by one: this processor has no instructions for its sums")
+        log.info("INT8 tiles run one by one: this processor has no INT8 instructions")
     plans = candidate_plans(cores, batches)
     end = clock() + limit_s
     for number, plan in enumerate(plans):
         left_s = end - clock()
         if number > 0 and left_s <= 0.0:
             log.warning(
-                "time is up: %d of %d plans were not measured", len(plans) - number, len(plans)
+                "time limit reached: %d of %d plans were not measured",
+                len(plans) - number,
+                len(plans),
             )
             return
         try:
@@ -259,7 +261,7 @@ def read_tuning(path: Path, bundle: Bundle, device: str, threads: int) -> Tuning
             log.warning("%s is ignored: it was made for %s. Run edge-run --tune again.", path, what)
             return None
     if not any(m.batch == 1 for m in tuning.measured):
-        log.warning("%s is ignored: it holds no measurement of single images", path)
+        log.warning("%s is ignored: it contains no measurement of single images", path)
         return None
     return tuning
 

@@ -117,7 +117,9 @@ class CameraMonitor:
             CameraError: the camera does not.
         """
         if not isinstance(self.camera, SupervisedCamera | TriggeredFiles):
-            raise CameraError(f"{self.camera.identity}: runs free. Set camera.trigger.mode.")
+            raise CameraError(
+                f"{self.camera.identity}: runs free and needs no triggers. Set camera.trigger.mode."
+            )
         self.camera.trigger()
 
     def set_line(self, line: str, high: bool) -> None:
@@ -159,7 +161,12 @@ class CameraMonitor:
             self._came_back()
             if self._away:
                 self._record_event(
-                    Event("camera_back", Severity.INFO, "the camera is back", _counts(status))
+                    Event(
+                        "camera_back",
+                        Severity.INFO,
+                        "the camera is connected again",
+                        _counts(status),
+                    )
                 )
             self._away = False
         elif status.working and self._on_state_change is not None:
@@ -190,11 +197,15 @@ def existing_images_event(identity: str, found: Inventory, inspected: bool) -> E
     parts: list[str] = []
     if unjudged and inspected:
         verb = "is" if unjudged == 1 else "are"
-        parts.append(f"{_images(unjudged)} that came while nobody watched {verb} inspected now")
+        parts.append(
+            f"{_images(unjudged)} that arrived while the station was not running {verb} "
+            "inspected now"
+        )
     elif unjudged:
         parts.append(
-            f"{_images(unjudged)} came while nobody watched, not inspected. To inspect such images "
-            "at the next start set camera.watch.existing: take"
+            f"{_images(unjudged)} arrived while the station was not running and were not "
+            "inspected. To inspect such images at the next start, set "
+            "camera.watch.existing: take"
         )
     if found.forgotten:
         why = found.fault or "they are older than the journal"

@@ -64,9 +64,9 @@ class ChallengeMonitor:
         self._health.set(
             "challenge_overdue",
             passed_ns is None or not self._counts(passed_ns),
-            f"{model} has passed no challenge with this decision within "
-            f"{self._settings.every_hours:g} hours. Stop the station, run edge-run --challenge "
-            "with its settings, and start it again.",
+            f"{model} has not passed a capability study with these decision settings "
+            f"within {self._settings.every_hours:g} hours. Stop the station, run edge-run "
+            "--challenge with its settings, and start it again.",
         )
 
     def _counts(self, passed_utc_ns: int) -> bool:
@@ -84,7 +84,7 @@ class ChallengeMonitor:
                     passed_utc_ns = row.created_utc_ns
                     break
         except JournalError as error:
-            log.warning("whether a challenge is due is not known: %s", error)
+            log.warning("it is not known whether a capability study is due: %s", error)
             self._retry_at_ns = self._clock_ns() + RETRY_NS
             return
         self._model, self._passed_utc_ns = model, passed_utc_ns

@@ -70,10 +70,10 @@ class Alarm:
     def __str__(self) -> str:
         low, high = self.expected_share
         return (
-            f"scores are {self.direction} than those of good parts in calibration: of {self.parts} "
-            f"parts {self.observed_share:.0%} lie above {self.reference_score:.4g}, "
-            f"expected are {low:.0%} to {high:.0%}. Check light, lens, position and product; "
-            "if the change is wanted, fit the model again"
+            f"scores are {self.direction} than those of good parts in calibration: of "
+            f"{self.parts} parts {self.observed_share:.0%} lie above "
+            f"{self.reference_score:.4g}, expected: {low:.0%} to {high:.0%}. Check light, "
+            "lens, position and product; if the change is wanted, fit the model again"
         )
 
 
@@ -84,7 +84,7 @@ class Recovered:
     parts: int
 
     def __str__(self) -> str:
-        return f"the scores of the last {self.parts} parts are those of good parts again"
+        return f"the scores of the last {self.parts} parts are in the range of good parts again"
 
 
 @dataclass(frozen=True, slots=True)

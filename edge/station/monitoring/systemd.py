@@ -94,7 +94,10 @@ class ServiceManager:
                 self.extend_timeout(by_s)
                 if done.wait(every_s):
                     return
-            log.warning("no end after %.0f s; the service manager is asked no more", longest_s)
+            log.warning(
+                "not finished after %.0f s; the service manager is not asked for more time",
+                longest_s,
+            )
 
         thread = threading.Thread(target=extend, name="more time", daemon=True)
         thread.start()
@@ -147,7 +150,7 @@ class StatusLine:
         now = f"degraded: {', '.join(reasons)}" if reasons else "inspecting"
         if not self.not_reloaded:
             return now
-        return f"{now}; the last reload changed nothing: {self.not_reloaded}"
+        return f"{now}; the last reload was refused: {self.not_reloaded}"
 
     def ready(self) -> None:
         """Tell the manager that the station inspects."""
@@ -170,7 +173,7 @@ def _watchdog_interval_s(environment: Mapping[str, str]) -> float | None:
         interval_us = int(environment.get("WATCHDOG_USEC", "0"))
         process = int(environment.get("WATCHDOG_PID", os.getpid()))
     except ValueError:
-        log.warning("WATCHDOG_USEC or WATCHDOG_PID is no number; the watchdog is not fed")
+        log.warning("WATCHDOG_USEC or WATCHDOG_PID is not a number; the watchdog is not served")
         return None
     if interval_us <= 0 or process != os.getpid():
         return None

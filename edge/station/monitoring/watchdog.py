@@ -110,7 +110,7 @@ class Watchdog:
             return True
         if self._hung_since_ns is None:
             self._hung_since_ns = now_ns
-            self._manager.status(f"given up: {hung[0]}")
+            self._manager.status(f"hung: {hung[0]}")
         if (now_ns - self._hung_since_ns) / 1e9 < self._patience_s:
             return True
         self._give_up(hung)
@@ -133,7 +133,7 @@ def end_process(hung: Sequence[Stale]) -> NoReturn:
     Exit code 70, which ``Restart=on-failure`` answers with a new process.
     """
     log.critical(
-        "the process ends so that a new one can inspect: %s", ", ".join(str(one) for one in hung)
+        "the process ends so that a new one can start: %s", ", ".join(str(one) for one in hung)
     )
     stream = _stderr()
     if stream is not None:

@@ -33,7 +33,7 @@ EVENTS_PER_MINUTE = 30
 SUMMARY_S = 60.0
 # At the end of the station, for parts that wait for their turn.
 STOP_LIMIT_S = 2.0
-AWAY = "the device is away"
+AWAY = "the device is disconnected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,9 @@ class OutputThread:
             self._turn()
         if self._missed_away.total() > len(self._missed_away):
             counts = self._away_counts()
-            detail = f"{counts['missed']} edges of {self.name} were missed while it was away"
+            detail = (
+                f"{counts['missed']} edges of {self.name} were missed while it was disconnected"
+            )
             severity = Severity.ALARM if counts["may_have_passed"] else Severity.WARNING
             self._record_event(Event("output_missed", severity, detail, counts))
         self._sum_up()
@@ -355,7 +357,7 @@ class OutputThread:
             counts = self._away_counts()
             self._missed_away.clear()
             self._is_there()
-            detail = f"the outputs of {self.name} are back"
+            detail = f"the outputs of {self.name} are connected again"
             self._record_event(Event("output_back", Severity.INFO, detail, counts))
 
     def _is_there(self) -> None:
@@ -414,8 +416,9 @@ class OutputThread:
         self._on_missed()
         if self._may_report("output_missed"):
             detail = (
-                f"{count} messages to the outputs of {self.name} found no room; the parts that "
-                "waited are rejected. Lower outputs.module.timeout_ms, or slow the line down."
+                f"{count} messages to the outputs of {self.name} were dropped because the "
+                "queue was full; the waiting parts are rejected. Lower "
+                "outputs.module.timeout_ms, or slow the line down."
             )
             self._record_event(Event("output_missed", Severity.ALARM, detail, {"count": count}))
 

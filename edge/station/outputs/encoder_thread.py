@@ -124,7 +124,7 @@ class EncoderThread:
             if self._is_away:
                 self._is_away = False
                 self._health.set(AWAY, False)
-                self._record(Event("output_back", Severity.INFO, "the encoder is back"))
+                self._record(Event("output_back", Severity.INFO, "the encoder is connected again"))
             self._look()
 
     def _lost(self, error: StationError) -> None:

@@ -21,7 +21,7 @@ PartKey = tuple[int, int]
 MAX_WAITING = 512
 # Of a part that the conveyor has not brought there yet.
 _NOT_YET_NS = 2**63 - 1
-_LOST = "the encoder was away, and nobody knows where it is"
+_LOST = "the encoder was disconnected, and the part's position is not known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +224,7 @@ class PartSchedule:
         self._remember_over(oldest_key, oldest)
         if self._rule.opens_on_ok and self._ends_ns is not None:
             self._ends_ns = min(self._ends_ns, oldest.exposed_ns)  # it has no turn to end it
-        cause = f"{MAX_WAITING} parts wait for their turn"
+        cause = f"{MAX_WAITING} parts are already waiting"
         return [self._missed(0, cause, oldest.outcome)]
 
     def _waiting_one(self, exposed_ns: int) -> _Waiting:
@@ -273,7 +273,7 @@ class PartSchedule:
             yield from self._end_before(one)
         elif late_ns > rule.tolerance_ns:
             yield from self._end_before(one)
-            yield self._missed(late_ns, "its turn was over", outcome)
+            yield self._missed(late_ns, "its time had passed", outcome)
         else:
             self.active = not rule.idle
             self._ends_ns = now_ns + rule.hold_ns
@@ -286,9 +286,9 @@ class PartSchedule:
     def _disorder(self, one: _Waiting) -> str | None:
         """Return why an OK must not count: another part would pass on it; None where it may."""
         if self._latest_ns is not None and one.exposed_ns < self._latest_ns:
-            return "a part behind it had its turn before it, and it was rejected"
+            return "a later part reached the output before it, and it was rejected"
         if any(other.exposed_ns < one.exposed_ns for other in self._waiting.values()):
-            return "a part before it had no verdict yet, and it was rejected"
+            return "an earlier part had no verdict yet, and it was rejected"
         return None
 
     def _end_before(self, one: _Waiting) -> Iterator[Edge | Missed]:
@@ -299,7 +299,7 @@ class PartSchedule:
             return
         yield from self._close(one.turn_ns)
         if later and opener is not None:
-            cause = "a part before it had its turn after it, and it may be rejected"
+            cause = "an earlier part reached the output after it, and it may be rejected"
             yield self._missed(0, cause, opener.outcome)
 
     def _remember_over(self, key: PartKey, one: _Waiting) -> None:
@@ -319,7 +319,7 @@ class PartSchedule:
         if not outcome.ok:
             return []  # it was treated as what it is
         late_ns = 0 if over.turn_ns == _NOT_YET_NS else outcome.outcome_ns - over.turn_ns
-        cause = _LOST if over.lost else "its OK was on record too late, and it was rejected"
+        cause = _LOST if over.lost else "its OK was recorded too late, and it was rejected"
         return [Missed(late_ns=late_ns, passes=False, cause=cause, outcome=outcome)]
 
     def _passed(self, outcome: Outcome) -> Missed | None:
@@ -334,7 +334,7 @@ class PartSchedule:
         if turn_ns is None or outcome.outcome_ns - turn_ns <= self._rule.tolerance_ns:
             return None
         late_ns = outcome.outcome_ns - turn_ns
-        cause = "its verdict came after its turn"
+        cause = "its verdict came too late"
         return Missed(late_ns=late_ns, passes=not outcome.ok, cause=cause, outcome=outcome)
 
     def _find_turn(self, exposed_ns: int) -> int | None:

@@ -64,7 +64,7 @@ class CodeReader:
         given_up = threading.Event()
         if not self._places.acquire(blocking=False):
             refused: Future[CodeReading] = Future()
-            refused.set_result(self._not_read("the readings of parts before are not through"))
+            refused.set_result(self._not_read("codes of earlier parts are still being read"))
             return StartedReading(refused, due_ns, given_up)
         future = self._pool.submit(self._read_in_time, frame.pixels, given_up)
         return StartedReading(future, due_ns, given_up)

@@ -34,7 +34,7 @@ class RunSummary:
     def __str__(self) -> str:
         counts = ", ".join(f"{self.results.get(result, 0)} {result.value}" for result in Result)
         line = f"{self.parts} parts: {counts}; {self.skipped} frames skipped"
-        lost = [f"{count} not seen by {name}" for name, count in self.dropped.items() if count]
+        lost = [f"{count} not sent to {name}" for name, count in self.dropped.items() if count]
         if self.deadlines_missed:
             lost.append(f"{self.deadlines_missed} deadlines missed")
         if overruns := self.reasons.get(Reason.OVERRUN, 0):

@@ -52,8 +52,8 @@ class InspectionSetup:
         if part is None or part.recipe is None or part.recipe == self.recipe:
             return None
         return (
-            f"the part was announced for {part.recipe}, and {self.recipe or 'no recipe'} took over "
-            "before it was inspected. Inspect it again."
+            f"the part was announced for {part.recipe}, but {self.recipe or 'no recipe'} "
+            "was activated before it was inspected. Inspect it again."
         )
 
 

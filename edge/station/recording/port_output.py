@@ -45,13 +45,13 @@ class PortOutput:
             self.failed += 1
             if not self._stopped:
                 self._stopped = True
-                log.error("%s The line goes on; verdicts are missing there.", error)
+                log.error("%s Inspection continues; verdicts are missing there.", error)
                 self._health.set(reason, True, str(error))
                 self._record_event(Event(reason, Severity.WARNING, str(error)))
             return
         if self._stopped:
             self._stopped = False
-            log.info("%s takes verdicts again; %d are missing there", self._name, self.failed)
+            log.info("%s accepts verdicts again; %d are missing there", self._name, self.failed)
             self._health.set(reason, False)
 
 

@@ -132,15 +132,15 @@ class StationJournal:
         except JournalRefuses as refused:
             self._events_lost += 1
             if self._events_lost == 1:
-                log.error("an event has no record: %s", refused)
+                log.error("an event was not recorded: %s", refused)
 
     def kept(self) -> str:
         """Tell where the verdicts are that the broker does not have."""
         if self.writer.displaced:
-            return f"They are not where the station keeps them: {self.trouble}"
+            return f"They are not in the journal's place: {self.trouble}"
         return (
-            f"Nothing is lost: they wait in {self.path} and are sent when the station runs again "
-            "and the broker takes them."
+            f"Nothing is lost: they wait in {self.path} and are sent when the station "
+            "runs again and the broker accepts them."
         )
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class StationJournal:
 
     def _set_fill(self, fill: Fill) -> None:
         self._fill = fill
-        detail = "the broker has not taken the records in the journal. Bring it back."
+        detail = "the broker has not accepted the records in the journal. Restore it."
         for level in (Fill.NEARLY_FULL, Fill.FULL):
             self._health.set(level.value, fill is level, detail)
         self._notify_writable()
@@ -173,8 +173,9 @@ class StationJournal:
 
     def _report_quarantine(self, journal: Journal) -> None:
         text = (
-            f"the journal was damaged ({journal.damage}) and is kept as {journal.quarantined}; "
-            "records count from 1 in a new one. Look at the disk, and keep that file."
+            f"the journal was damaged ({journal.damage}) and is kept as "
+            f"{journal.quarantined}; records start at 1 in a new one. Check the disk, and "
+            "keep that file."
         )
         self._health.set("journal_quarantined", True, text)
         self.event(
@@ -189,8 +190,8 @@ class StationJournal:
     def _report_lost(self, journal: Journal) -> None:
         runs = ", ".join(f"{kind} {a} to {b}" for kind, (a, b) in journal.lost.items())
         text = (
-            f"the disk lost records that were written: {runs}. Their numbers are not used again. "
-            "Look at the disk; consumers that have them keep them."
+            f"the disk lost records that had been written: {runs}. Their numbers are not "
+            "used again. Check the disk; consumers that received them should keep them."
         )
         self._health.set("journal_lost_records", True, text)
         self.event(Event("journal_lost_records", Severity.ALARM, text, {"records": runs}))

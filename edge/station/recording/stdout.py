@@ -23,8 +23,8 @@ class StandardOutput:
         chosen = stream or sys.stdout
         if chosen is None:
             raise OutputNotWritable(
-                "standard output is closed, verdicts have no place to go. "
-                "Open it, or publish them with --mqtt."
+                "standard output is closed, so verdicts cannot be written. Open it, or "
+                "publish them with --mqtt."
             )
         self._stream = chosen
         self._on_reader_gone = on_reader_gone

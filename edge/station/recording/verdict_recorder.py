@@ -186,16 +186,16 @@ class JournalRecorder(VerdictRecorder):
         undelivered = None
         if unwritten:
             undelivered = VerdictsUndelivered(
-                f"{len(unwritten)} verdicts were not written to standard output, whose reader took "
-                f"no more: {_listed('not written', unwritten)}. Nothing is lost: they are the "
-                f"newest ones on record, up to number {writer.last_seq}. Read them with "
-                f"edge-run --journal {path.parent}."
+                f"{len(unwritten)} verdicts were not written to standard output, because its "
+                f"reader accepted no more: {_listed('not written', unwritten)}. Nothing is "
+                f"lost: they are the newest ones recorded, up to number {writer.last_seq}. "
+                f"Read them with edge-run --journal {path.parent}."
             )
         if not parts:
             return undelivered
         if undelivered is not None:
             log.error("%s", undelivered)
-        refused_text = "The journal took no more. Bring the broker back, or see the log."
+        refused_text = "The journal accepted no more. Restore the broker, or see the log."
         return PartsNotRecorded(
             f"{len(parts)} parts have no record: {_listed('not recorded', parts)}. The newest "
             f"verdict on record is number {writer.last_seq}. Inspect these parts again. "
@@ -288,9 +288,9 @@ class StdoutRecorder(VerdictRecorder):
         if not parts:
             return None
         return PartsNotRecorded(
-            f"{len(parts)} parts have no record: {_listed('not written', parts)}. The reader of "
-            "standard output took no more. Inspect these parts again; a station with a journal "
-            "(journal.folder) keeps their verdicts."
+            f"{len(parts)} parts have no record: {_listed('not written', parts)}. The "
+            "reader of standard output accepted no more. Inspect these parts again; a "
+            "station with a journal (journal.folder) keeps their verdicts."
         )
 
     def _record(self, verdict: Verdict) -> bool:

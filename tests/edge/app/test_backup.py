@@ -142,11 +142,11 @@ def _outside(manifest: dict[str, Any], files: dict[str, bytes]) -> None:
     [
         (_newer, "this version reads"),
         (_altered, "not what the manifest says"),
-        (_unnamed, "and its manifest differ"),
+        (_unnamed, "and its manifest disagree"),
         (_outside, "lies outside"),
-        (with_file("../../evil", b"x"), "no file of a backup"),
+        (with_file("../../evil", b"x"), "does not belong to a backup"),
         (with_file("state/overrides.json", bytes(2**24)), "unpacks to far more"),
-        (with_file("files/hmi.token_file", b"x"), "which its settings do not name"),
+        (with_file("files/hmi.token_file", b"x"), "that its settings do not name"),
     ],
 )
 def test_a_file_that_is_no_backup_is_refused_and_leaves_nothing(

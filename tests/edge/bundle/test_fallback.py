@@ -61,7 +61,7 @@ def test_here_it_passes_by_the_numbers_of_the_fallback_and_says_so(tmp_path: Pat
     bundle = load_bundle(made_for_another(tmp_path))
     self_test(Detector(CompiledModel(bundle)), bundle.manifest)
     assert fallback_sentence(bundle) == (
-        "part was made for fp32/bf16, in which this processor does not compute; it runs in "
+        "part was made for fp32/bf16, which this processor cannot compute; it runs in "
         "fp32/f32, in which it was validated, too, only slower"
     )
     assert fallback_sentence(load_bundle(write_bundle(tmp_path, "other"))) is None

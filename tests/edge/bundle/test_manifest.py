@@ -206,8 +206,16 @@ def test_another_schema_version_is_named_even_if_all_else_changed(path: Path) ->
         (lambda m: m["input"].update(height=60_000, width=60_000), "input", "pixels"),
         (lambda m: m["output"].update(map_height=60_000, map_width=60_000), "output", "pixels"),
         (lambda m: m["threshold"].update(image=1e300), "threshold.image", "less than"),
-        (lambda m: m["threshold"].update(image=1e9), "image threshold", "far from all scores"),
-        (lambda m: m["threshold"].update(pixel=-1e9), "pixel threshold", "far from all scores"),
+        (
+            lambda m: m["threshold"].update(image=1e9),
+            "image threshold",
+            "far from all observed scores",
+        ),
+        (
+            lambda m: m["threshold"].update(pixel=-1e9),
+            "pixel threshold",
+            "far from all observed scores",
+        ),
         (
             lambda m: m["normalization"]["map"].update(max=1e30),
             "normalization.map.max",

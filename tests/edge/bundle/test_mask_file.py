@@ -50,7 +50,7 @@ def test_an_image_alone_is_a_mask_whose_black_counts(tmp_path: Path) -> None:
     [
         (f"{SIZE}ignore: [{BOW_TIE}]\n", "crosses or touches"),
         (f"{SIZE}ignore: [[[0, 0], [20, 0], [10, 0], [10, 9]]]\n", "crosses or touches"),
-        (f"{SIZE}ignore: [[[0, 0], [0, 0], [10, 9]]]\n", "twice in a row"),
+        (f"{SIZE}ignore: [[[0, 0], [0, 0], [10, 9]]]\n", "is repeated"),
         (f"{SIZE}ignore: [[[0, 0], [113, 0], [10, 9]]]\n", "outside of 112×80"),
         (f"{SIZE}ignore: [[[0, 0], [9, 0]]]\n", "at least 3"),
         (f"{SIZE}zones: [{{name: a, polygon: {SQUARE}}}, {{name: a, polygon: {SQUARE}}}]\n", "two"),

@@ -49,7 +49,7 @@ def test_a_uri_names_a_camera_by_address_or_serial_number(uri: str, name: Camera
         ("usb3://a b", "no name of a camera"),
         ("aravis://other", "aravis://fake"),
         ("u3v://123", "Known are gige://"),
-        ("gige:10.0.0.1", "not a GenICam camera"),
+        ("gige:10.0.0.1", "not the address of a GenICam camera"),
     ],
 )
 def test_a_uri_that_names_none_is_refused_with_the_known_forms(uri: str, words: str) -> None:

@@ -180,7 +180,7 @@ def test_a_camera_that_opens_and_gives_no_image_is_given_up() -> None:
     assert one.tick(ns(11)) is None
     changed = one.tick(ns(11.1))
 
-    assert changed and "opens, but gives no frame" in changed.detail
+    assert changed and "opens, but sends no frames" in changed.detail
 
 
 def test_an_outage_is_one_loss_however_many_attempts_it_takes(
@@ -200,7 +200,7 @@ def test_an_outage_is_one_loss_however_many_attempts_it_takes(
     assert [record.getMessage() for record in caplog.records] == [
         "cam: hung up.",
         "cam: connection refused. Plug it in.",
-        "cam: the camera is back",
+        "cam: the camera is connected again",
     ]
 
 

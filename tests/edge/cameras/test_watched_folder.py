@@ -168,7 +168,7 @@ class Counted:
             return self._listing(scandir(path))
 
         monkeypatch.setattr(watched_folder, "_stamp", counted_stamp)
-        monkeypatch.setattr(watched_folder.os, "scandir", counted_scandir)
+        monkeypatch.setattr(os, "scandir", counted_scandir)
 
     @contextmanager
     def _listing(self, entries: Any) -> Iterator[Iterator[os.DirEntry[str]]]:
@@ -587,7 +587,7 @@ def test_a_folder_that_is_not_there_is_not_opened_and_a_file_never_is(tmp_path: 
         open_camera(f"watch://{tmp_path}/none", CameraSettings(uri="x"))
     with pytest.raises(CameraUriInvalid) as no_folder:
         open_camera(f"watch://{tmp_path}/file", CameraSettings(uri="x"))
-    with pytest.raises(CameraUriInvalid, match="names no folder"):
+    with pytest.raises(CameraUriInvalid, match="does not name a folder"):
         open_camera("watch://", CameraSettings(uri="x"))
 
     assert (absent.value.exit_code, no_folder.value.exit_code) == (69, 78)

@@ -324,7 +324,7 @@ def with_good_parts_among_defective_ones(parts: Path) -> None:
         (with_a_part_missing_in_a_round, "spot/turned: is missing in round 3"),
         (with_a_part_too_often, "spot/turned: has 4 images in its folder for 3 rounds"),
         (with_a_good_part_as_a_defective_one, "good/good_1.png and spot/spot_3.png have the same"),
-        (with_good_parts_among_defective_ones, "good parts belong into"),
+        (with_good_parts_among_defective_ones, "good parts belong in"),
     ],
 )
 def test_a_folder_that_makes_no_study_is_refused_and_leaves_nothing(
@@ -353,13 +353,13 @@ def test_parts_are_presented_at_a_terminal_to_a_camera_only(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("\n" * 99))
     assert study(parts, "--present", "--camera", "gige://127.0.0.9") == (78, {})
-    assert "standard input is none" in capsys.readouterr().err
+    assert "standard input is not a terminal" in capsys.readouterr().err
     monkeypatch.undo()
     controller, terminal = pty.openpty()
     with os.fdopen(terminal) as answers, os.fdopen(controller):
         monkeypatch.setattr("sys.stdin", answers)
         assert study(parts, "--present", "--camera", parts / "good") == (78, {})
-    assert "sees no part that is put before it" in capsys.readouterr().err
+    assert "cannot be shown parts" in capsys.readouterr().err
 
 
 def test_somebody_at_a_terminal_presents_every_part_to_the_camera(

@@ -151,8 +151,8 @@ def test_strange_images_are_errors_and_the_run_goes_on(
     [
         ("--head", "3f0c", "64 hexadecimal digits"),
         ("--since", "yesterday", "write 2026-01-31T23:59"),
-        ("-n", "many", "no whole number"),
-        ("--every", "-1", "no number of seconds"),
+        ("-n", "many", "not a whole number"),
+        ("--every", "-1", "not a number of seconds"),
     ],
 )
 def test_a_wrong_value_of_an_option_is_reported_in_plain_words(
@@ -232,7 +232,7 @@ def test_check_validates_and_opens_nothing(edge_run: EdgeRun, bundle: Path, tmp_
     )
 
     assert run.returncode == 0
-    assert f"{tmp_path}/not-there is not there now: the station waits for it" in run.stdout
+    assert f"{tmp_path}/not-there is not connected now; the station will wait for it" in run.stdout
     assert "vi/v1/a/b/c/d/verdict" in run.stdout
     assert not out.exists()
 
@@ -433,7 +433,7 @@ def test_a_save_folder_that_vanishes_does_not_stop_the_line(
 
     assert process.returncode == 0
     assert len(verdicts(first + rest)) == 200
-    assert printed.count("Inspection goes on without overlays") == 1
+    assert printed.count("Inspection continues without overlays") == 1
 
 
 def test_a_closed_standard_output_is_reported(images: Path, bundle: Path) -> None:

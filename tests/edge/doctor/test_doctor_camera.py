@@ -86,7 +86,7 @@ def test_a_sound_camera_is_seen_with_its_network_its_access_and_its_settings() -
         found, frame = looked_at(device.uri, sensor={"exposure_us": 2000.0})
 
     assert grades(found)["camera"] is grades(found)["access"] is Grade.GOOD
-    assert "exposure_us 2000" in found["settings it took"].found
+    assert "exposure_us 2000" in found["settings it accepted"].found
     assert found["packet size"].grade is Grade.ADVICE and "MTU" in found["packet size"].advice
     assert found["loss test"].found.startswith("40 images in ")
     assert found["network interface"].found.startswith("lo (127.")
@@ -140,7 +140,7 @@ def test_a_camera_that_another_program_has_is_left_alone() -> None:
         assert camera.read(5.0) is not None
 
     assert found["access"].grade is Grade.FAULT
-    assert found["access"].found == "another program uses it: the camera does not say which"
+    assert found["access"].found == "another program uses it: the camera does not report which"
     assert "heartbeat" in found["access"].advice
     assert "loss test" not in found and "camera" not in found
     assert by_station["access"].grade is Grade.GOOD
@@ -221,7 +221,7 @@ def test_the_doctor_of_a_running_station_does_not_disturb_it(
 
             assert station.stop() == 0
 
-    assert "edge-run itself uses it" in run.stdout
+    assert "edge-run is using it" in run.stdout
     assert f"(process {station.pid})" in run.stdout
     assert run.returncode == 0, run.stdout
     assert "Traceback" not in run.stderr

@@ -75,7 +75,7 @@ def test_a_recipe_that_is_larger_than_the_memory_is_at_fault(
     section = Settings.model_validate(settings).recipes
     assert section is not None
     demand_room(section, "recipe 7", 2 * 2**20)
-    with pytest.raises(RecipeTooLarge, match=r"takes 3 MB, and recipes\.memory_mb is 2"):
+    with pytest.raises(RecipeTooLarge, match=r"takes 3 MB, but recipes\.memory_mb is 2"):
         demand_room(section, "recipe 7", 3 * 2**20)
 
 

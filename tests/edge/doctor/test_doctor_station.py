@@ -65,7 +65,7 @@ def test_a_station_that_can_start_is_good_from_its_settings_to_its_broker(
     assert [found[subject] for subject in good] == ["good"] * len(good), run.stdout
     assert {"clock", "processor clock", "journal's disk", "snapshots' disk"} <= found.keys()
     assert run.returncode == 0
-    assert run.stdout.splitlines()[-1].startswith(f"{len(found)} looked at: ")
+    assert run.stdout.splitlines()[-1].startswith(f"{len(found)} checks: ")
     # It looked, and changed nothing: no folder was made, and nobody was told of a station.
     assert not journal.exists() and not (tmp_path / "snapshots").exists()
     assert running_broker.messages() == []
@@ -198,8 +198,8 @@ def test_secrets_that_only_the_service_is_given_are_no_fault_of_the_broker(
         (ClockSync(ClockSource.NTP, 12.5), Grade.GOOD, "NTP, off by 12.5 ms at most"),
         (ClockSync(ClockSource.PTP), Grade.GOOD, "PTP"),
         (ClockSync(ClockSource.NTP, 4000.0), Grade.ADVICE, "off by 4000 ms"),
-        (ClockSync(ClockSource.FREE), Grade.ADVICE, "nothing keeps it right"),
-        (ClockSync(), Grade.NOT_SEEN, "does not tell"),
+        (ClockSync(ClockSource.FREE), Grade.ADVICE, "nothing synchronizes it"),
+        (ClockSync(), Grade.NOT_SEEN, "does not report it"),
     ],
 )
 def test_a_clock_that_nothing_keeps_right_is_reported(

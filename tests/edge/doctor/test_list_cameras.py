@@ -60,7 +60,7 @@ def test_usb_cameras_are_listed_by_the_name_that_stays_and_metadata_is_not(
         VideoDevice(
             str(root / "dev/video10"),
             str(root / "dev/video10"),
-            "cannot be asked (Permission denied); add this user to the group 'video' and log in "
+            "cannot be queried (Permission denied); add this user to the group 'video' and log in "
             "again",
         ),
     ]

@@ -40,7 +40,7 @@ def lost(lead: Lead) -> bool:
 def test_of_two_who_claim_the_same_number_one_leads(broker: Broker) -> None:
     broker.start()
     first = Lead(settings(broker), 1, never)
-    with pytest.raises(RolloutRefused, match="has begun to lead"):
+    with pytest.raises(RolloutRefused, match="started to lead"):
         Lead(settings(broker), 1, never)
     heard = len(first.link.owners)
     until(lambda: first.link.turn(0.1) and len(first.link.owners) > heard, "the other claim")

@@ -110,7 +110,7 @@ def test_the_status_waits_for_counts_which_are_not_retained(
     broker.start()
     publish_states(broker.port, 2).disconnect()
     assert main(["status", "--mqtt", broker.url]) == 0
-    assert "OK: not known of 2 stations" in capsys.readouterr().out
+    assert "OK: not known for 2 stations" in capsys.readouterr().out
 
     reported = [(topic, content) for topic, content in retained(2) if topic.endswith("/metrics")]
     done = threading.Event()

@@ -547,7 +547,7 @@ def test_a_port_that_is_taken_degrades_the_station_and_stops_nothing(
         station.settings["hmi"]["port"] = taken.getsockname()[1]
         station.launch()
         try:
-            wait_until(lambda: "page cannot be served there" in station.log, "it is told")
+            wait_until(lambda: "page cannot be served at this address" in station.log, "it is told")
             wait_until(
                 lambda: len(journalled(station, "kind = 'verdict'")) > 20, "parts are decided"
             )

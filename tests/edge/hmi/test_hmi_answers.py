@@ -127,7 +127,7 @@ def test_a_silent_station_has_no_numbers_for_prometheus() -> None:
     status = asked("/api/status", view).json()
     assert (status["live"], status["part"]) == (False, None)
     assert asked("/livez", view).status_code == 503
-    assert asked("/readyz", view).json()["reasons"] == {"silent": "the station says nothing"}
+    assert asked("/readyz", view).json()["reasons"] == {"silent": "the station does not answer"}
 
 
 def test_an_export_of_a_journal_that_cannot_be_read_is_an_error_and_no_empty_file() -> None:

@@ -670,7 +670,7 @@ def test_numbers_that_do_not_come_any_more_are_marked_as_old(
 
     page.route("**/api/numbers", lambda route: route.fulfill(status=503, json={"error": "gone"}))
 
-    expect(page.locator("#rejected-more")).to_contain_text("no newer ones arrive")
+    expect(page.locator("#rejected-more")).to_contain_text("no newer ones are arriving")
     expect(page.locator("#verdict")).not_to_have_attribute("data-result", "WAIT")
     page.unroute("**/api/numbers")
     expect(page.locator("#rejected-more")).to_be_empty()

@@ -63,7 +63,7 @@ def test_a_window_opens_and_whoever_closes_it_does_not_stop_the_line(
 
         window.send_signal(signal.SIGKILL)
 
-        wait_until(lambda: "the line goes on without it" in station.log, "it is told")
+        wait_until(lambda: "inspection continues without it" in station.log, "it is told")
         assert psutil.Process(station.pid).is_running()
         assert station.stop() == 0
     finally:

@@ -43,7 +43,7 @@ def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation
         wait_until(lambda: any(p["image"] for p in station.parts(result="NOK")), "a kept image")
         page.goto(f"{station.address}/#control")
         unlock(page)
-        expect(page.locator("#mask-now")).to_have_text("All of the image counts.")
+        expect(page.locator("#mask-now")).to_have_text("The whole image is inspected.")
         page.locator("a[href='#mask']").click()
         kept = page.locator("#mask-image option:not([value=live])").first
         page.locator("#mask-image").select_option(kept.get_attribute("value") or "")

@@ -120,7 +120,7 @@ def test_the_brush_paints_what_is_ignored_and_the_eraser_takes_it_away(site: Rec
 
     drawer.draw(keep_painted=True, ignore=[ELSEWHERE])
     assert drawer.result() is Result.OK  # what was painted before is kept
-    with pytest.raises(ConfigurationError, match="places count that did not before"):
+    with pytest.raises(ConfigurationError, match="places are inspected that were not before"):
         drawer.draw(keep_painted=True, strokes=[erased], ignore=[ELSEWHERE])
     assert drawer.result() is Result.OK
 
@@ -232,7 +232,7 @@ def test_a_reload_takes_over_what_was_drawn_anew_under_the_same_name(
     assert drawer.result() is Result.OK and site.model.store.current.bundle is bundle
     assert done["changed"] == f"the drawing in {own}"
     assert (site.events[-1].kind, str(own) in site.events[-1].detail) == ("decision_changed", True)
-    assert site.model.reload()["changed"] == "nothing but the model"
+    assert site.model.reload()["changed"] == "only the model"
 
 
 def test_a_mask_is_written_as_it_is_read(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_product_is_taught_tried_and_released_at_the_page(
     unlock(page)
     page.locator("#teach-recipe").fill("플랜지")
     page.locator("#teach-begin .primary").click()
-    expect(page.locator("#toast")).to_contain_text("known by name")
+    expect(page.locator("#toast")).to_contain_text("recorded by name")
     page.locator("#unlock").click()  # locks
     unlock(page, "Kim")
     page.locator("#teach-begin .primary").click()
@@ -91,12 +91,12 @@ def test_a_product_is_taught_tried_and_released_at_the_page(
     page.locator("[data-capturing=off]").click()
 
     page.locator("#teach-build").click()
-    expect(page.locator("#teach-worth")).to_contain_text("With a confidence of 95.0 %")
+    expect(page.locator("#teach-worth")).to_contain_text("With 95.0 % confidence")
     stain = page.locator("#teach-thumbs li").first
     expect(stain).to_contain_text("Looks like a defect")
     expect(stain.locator("img")).to_have_attribute("src", re.compile("^teach/maps/"))
     stain.locator("button").click()
-    expect(page.locator("#teach-images-more")).to_contain_text("4 are taught with")
+    expect(page.locator("#teach-images-more")).to_contain_text("4 used")
     early = station.act("teach_release", {"comment": "now"}, x_edge_name="Kim")
     assert (early.status_code, "Build it again" in early.text) == (409, True)
     page.locator("#teach-build").click()

@@ -190,7 +190,7 @@ def test_a_mask_that_cannot_be_used_is_refused_before_the_first_frame(
 def test_a_model_whose_score_is_not_of_its_map_takes_no_mask(bundle: Bundle) -> None:
     output = bundle.manifest.output.model_copy(update={"map_score": None})
     manifest = bundle.manifest.model_copy(update={"output": output})
-    with pytest.raises(AreasUnusable, match="score is of its map"):
+    with pytest.raises(AreasUnusable, match="score comes from its map"):
         decision_criteria(manifest, Limits(areas=drawn(ignore=(AWAY,)), image_threshold=1.0))
 
 

@@ -130,7 +130,7 @@ def test_a_full_journal_stops_says_so_and_goes_on_when_the_broker_is_back(tmp_pa
         for n in range(100):
             running.write(verdict(n))
         assert levels == [Fill.NEARLY_FULL, Fill.FULL]
-        with pytest.raises(JournalRefuses, match="Bring the broker back") as refused:
+        with pytest.raises(JournalRefuses, match="Restore the broker") as refused:
             running.writer.submit(verdict(100))
         assert refused.value.refusal is Refusal.JOURNAL_FULL
         assert numbers(running.path) == list(range(1, 101))

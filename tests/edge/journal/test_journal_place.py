@@ -127,7 +127,7 @@ def test_another_journal_at_the_place_is_left_alone(
     assert (folder / "journal.db").read_bytes() == before
     assert len(troubles) == 1, "told once"
     assert [entry.content["n"] for entry in running.writer.unrecorded()] == [2]
-    with pytest.raises(JournalUnavailable, match="another journal lies there now"):
+    with pytest.raises(JournalUnavailable, match="a different journal is there now"):
         running.failures.raise_first()
 
 

@@ -233,7 +233,7 @@ def test_rows_that_the_witness_has_seen_and_are_not_there_are_missing(folder: Pa
 
     assert run_journal_command(folder, verify=True, emit=printed.append) == 65
     assert "at row 10: rows 10 to 12 are missing, up to verdict 11" in printed[0]
-    assert "the witness beside the journal has seen them" in printed[0]
+    assert "the witness file beside the journal recorded them" in printed[0]
 
 
 def test_the_command_shows_the_newest_records_in_order(folder: Path) -> None:

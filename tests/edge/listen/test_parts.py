@@ -230,7 +230,7 @@ def test_parts_and_what_was_not_published_outlive_a_restart(
         ("B-2", "OK"),
     ]
     assert client.sent[1]["id"] == client.sent[2]["id"]
-    assert f"{SIDE}: its verdicts without a part_id are in no part" in caplog.text
+    assert f"{SIDE}: its verdicts without a part_id cannot be joined" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_parts_and_what_was_not_published_outlive_a_restart(
         ("part: {name: a/b/c/d, views: [a/b/c/e]}", "part.views"),
         ("part: {name: a/b/c/d, views: [a/b/c/e, a/b/c/e]}", "names a station twice"),
         ("part: {name: a/b, views: [a/b/c/e, a/b/c/f]}", "SITE/LINE/STATION/CAMERA"),
-        ("part: {name: a/b/c/d, views: [a/b/c/e, x/b/c/f]}", "not among what is listened to"),
+        ("part: {name: a/b/c/d, views: [a/b/c/e, x/b/c/f]}", "is not covered by --station"),
         ("part: {name: a/b/c/d, views: [a/b/c/e, a/b/c/f], within: 3}", "line 1: part.within"),
     ],
 )

@@ -166,5 +166,5 @@ def test_the_doctor_connects_as_the_station_does_and_reports_what_the_broker_lac
     assert of_doctor.client_id != of_station.client_id
     assert len(small.subscribed) == 6  # both listen to the same three
     assert found.grade is Grade.ADVICE
-    assert "packets of 2000 bytes" in found.found and "is said shortened" in found.found
+    assert "packets of 2000 bytes" in found.found and "is shortened" in found.found
     assert "keeps no messages" in found.found and "max_packet_size" in found.advice

@@ -214,7 +214,7 @@ def test_a_file_that_exists_with_other_content_is_never_replaced(
     place = elsewhere.images("너트 M8") / "good" / "a.png"
     place.parent.mkdir(parents=True)
     place.write_bytes(b"another")
-    with pytest.raises(ArchiveRefused, match="is another image"):
+    with pytest.raises(ArchiveRefused, match="differs from the image"):
         import_recipe(elsewhere, archive)
     assert place.read_bytes() == b"another"
     assert elsewhere.versions("너트 M8") == ()
@@ -230,7 +230,7 @@ def test_edge_run_lists_exports_imports_and_puts_recipes_in_force(
         return capsys.readouterr().out
 
     run("export", "너트 M8", file, "--recipes", recipes.path, "--images")
-    assert "taken in, not in force" in run("import", file, "--recipes", there)
+    assert "imported, not in force" in run("import", file, "--recipes", there)
     run("use", "너트 M8@1", "--recipes", there)
     made = run("add", "너트 M8", recipes.load("너트 M8").model, "--recipes", there)
     assert "recipe 너트 M8 version 2" in made

@@ -101,4 +101,4 @@ def test_a_recipe_that_could_never_be_used_is_a_fault(
     sections = {"recipes": {"folder": str(recipes.path)}, "recipe": {"id": "nut", "version": 1}}
     station = settings(tmp_path, bundle, **sections)
     assert main(["--check", "--config", str(station)]) == 78
-    assert "has this name, too" in capsys.readouterr().err
+    assert "has the same name" in capsys.readouterr().err

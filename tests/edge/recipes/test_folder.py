@@ -96,7 +96,7 @@ def test_a_build_that_fails_leaves_nothing(recipes: RecipeFolder, bundle: Path) 
     content = RecipeContent(name="nut", version=1)
     with pytest.raises(BundleMissing):
         recipes.publish(content, half)
-    with pytest.raises(RecipeDamaged, match="no regular file"):
+    with pytest.raises(RecipeDamaged, match="not a regular file"):
         recipes.publish(content, linked)
     assert recipes.listing() == []
     assert list((recipes.path / "nut" / "versions").iterdir()) == []

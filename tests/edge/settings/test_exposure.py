@@ -12,7 +12,8 @@ from edge.doctor.camera import camera_findings
 from edge.doctor.finding import Grade
 from edge.doctor.station import page_finding
 from edge.settings.exposure import exposures
-from edge.settings.station import HmiSettings, load_settings
+from edge.settings.hmi import HmiSettings
+from edge.settings.station import load_settings
 from tests.edge.conftest import edge_run_command
 from tests.support.small_bundle import write_images
 
@@ -23,18 +24,18 @@ TRIGGERED = "camera: {uri: '0', trigger: {mode: software}}\n"
 @pytest.mark.parametrize(
     ("section", "reported"),
     [
-        (f"mqtt: {{url: 'mqtt://broker', {PASSWORD}}}", "mqtt.url: the password travels"),
+        (f"mqtt: {{url: 'mqtt://broker', {PASSWORD}}}", "mqtt.url: the password is sent"),
         (f"mqtt: {{url: 'mqtt://127.0.0.1', {PASSWORD}}}", None),
         (f"mqtt: {{url: 'mqtts://broker', {PASSWORD}}}", None),
         ("mqtt: {url: 'mqtt://broker'}", None),
-        (f"{TRIGGERED}modbus: {{host: 0.0.0.0}}", "modbus.host 0.0.0.0 is every network"),
+        (f"{TRIGGERED}modbus: {{host: 0.0.0.0}}", "modbus.host 0.0.0.0 listens on every network"),
         (f"{TRIGGERED}modbus: {{host: 192.168.0.10}}", None),
-        ("hmi: {host: 0.0.0.0, token_file: t}", "hmi.host: the page's token travels"),
-        ("hmi: {host: '::', token_file: t}", "hmi.host: the page's token travels"),
+        ("hmi: {host: 0.0.0.0, token_file: t}", "hmi.host: the page's token is sent"),
+        ("hmi: {host: '::', token_file: t}", "hmi.host: the page's token is sent"),
         ("hmi: {host: '::1', token_file: t}", None),
         ("hmi: {host: 0.0.0.0}", None),
-        ("camera: {uri: 'rtsp://me:secret@10.0.0.9/line'}", "camera.uri: the password travels to"),
-        ("camera: {uri: 'HTTP://me:secret@camera/mjpg'}", "camera.uri: the password travels to"),
+        ("camera: {uri: 'rtsp://me:secret@10.0.0.9/line'}", "camera.uri: the password is sent to"),
+        ("camera: {uri: 'HTTP://me:secret@camera/mjpg'}", "camera.uri: the password is sent to"),
         ("camera: {uri: 'rtsps://me:secret@10.0.0.9/line'}", None),
         ("camera: {uri: 'rtsp://me:secret@127.0.0.1/line'}", None),
         ("camera: {uri: 'rtsp://10.0.0.9/line'}", None),
@@ -89,7 +90,7 @@ def test_the_doctor_and_a_check_name_a_cameras_password_that_is_sent_unencrypted
     done = subprocess.run(
         edge_run_command("--check", "--config", config), capture_output=True, text=True, check=True
     )
-    assert "WARNING" in done.stderr and "camera.uri: the password travels" in done.stderr
+    assert "WARNING" in done.stderr and "camera.uri: the password is sent" in done.stderr
     assert "secret" not in done.stderr + done.stdout
 
 

@@ -234,7 +234,10 @@ def test_an_alarm_is_given_once_until_the_line_has_recovered() -> None:
     )
 
     assert [type(outcome) for _, outcome in printed] == [Alarm, Recovered, Alarm]
-    assert str(printed[1][1]) == "the scores of the last 200 parts are those of good parts again"
+    assert (
+        str(printed[1][1])
+        == "the scores of the last 200 parts are in the range of good parts again"
+    )
     assert printed[0][0] == WINDOW
     assert 2000 < printed[1][0] <= 4000
     assert 4000 < printed[2][0] <= 4000 + WINDOW

@@ -32,8 +32,8 @@ from edge.plc.remote_io import RemoteIo
 from edge.settings.outputs import GpioSettings, OutputsSettings
 from edge.settings.station import Settings
 from edge.station.handshake.coordinator import HandshakeCoordinator
-from edge.station.handshake.part import Pairing, Rules, TriggerRequest, TriggerSource
-from edge.station.handshake.state_machine import HandshakeMachine, Input
+from edge.station.handshake.part import Input, Pairing, Rules, TriggerRequest, TriggerSource
+from edge.station.handshake.state_machine import HandshakeMachine
 from edge.station.monitoring.health import Health
 from edge.station.outputs import device_thread
 from edge.station.outputs.control import OutputControl
@@ -363,7 +363,7 @@ def test_an_encoder_that_is_lost_takes_ready_away_and_its_parts_are_rejected(
         assert module.edges(1) == [False]
     assert [one.kind for one in lines.events] == ["output_away", "output_missed", "output_back"]
     missed = lines.events[1]
-    assert missed.data["passes"] is False and "encoder was away" in missed.detail
+    assert missed.data["passes"] is False and "encoder was disconnected" in missed.detail
 
 
 def test_a_counter_that_is_not_there_is_refused_and_the_doctor_says_what_one_counts() -> None:
@@ -388,7 +388,7 @@ def test_a_counter_that_is_not_there_is_refused_and_the_doctor_says_what_one_cou
         )
         _, found = output_findings(settings, lamp_test=False, running=False)
     assert (found.grade, "at 70000" in found.found) == (Grade.GOOD, True), found
-    assert "does not move" in found.found
+    assert "does not change" in found.found
     _, away = output_findings(settings, lamp_test=False, running=False)
     assert away.grade is Grade.FAULT and "outputs.encoder" in away.found
 
@@ -574,7 +574,7 @@ def test_the_doctor_asks_the_module_for_its_coils_and_switches_none() -> None:
 
 def test_the_lamp_test_is_the_doctors_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--lamp-test", "--camera", "a", "--model", "b.xml"]) == 78
-    assert "goes with --doctor" in capsys.readouterr().err
+    assert "needs --doctor" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -587,7 +587,7 @@ def test_the_lamp_test_is_the_doctors_alone(capsys: pytest.CaptureFixture[str]) 
             | {"reject": {"device": "module", "line": 0}},
             "reject and good are both line 0 of module",
         ),
-        ({"module": {"host": "::1"}, "good": {"device": "module", "line": "Q1"}}, "is no coil"),
+        ({"module": {"host": "::1"}, "good": {"device": "module", "line": "Q1"}}, "is not a coil"),
         ({"good": {"device": "camera", "line": "Line2"}}, "only gige:// and usb3:// cameras"),
         (
             {"module": {"host": "::1"}, "good": {"device": "module", "line": 0, "pulse_ms": 0}},
@@ -600,21 +600,21 @@ def test_the_lamp_test_is_the_doctors_alone(capsys: pytest.CaptureFixture[str]) 
         ({"module": {"host": "::1"}, "good": BY_COUNTS}, "outputs.encoder is missing"),
         (
             {"module": {"host": "::1"}, "good": BY_COUNTS | {"delay_ms": 200}},
-            "delay_ms and delay_counts are two delays",
+            "delay_ms and delay_counts cannot be combined",
         ),
         (
             {"module": {"host": "::1"}, "encoder": {"host": "::1", "address": 0}}
             | {"good": {"device": "module", "line": 0}},
-            "encoder is used by no output",
+            "encoder is not used by any output",
         ),
         (
             {"module": {"host": "::1"}, "encoder": {"host": "::1", "address": 0, "bits": 16}}
             | {"good": BY_COUNTS | {"delay_counts": 32_768}},
-            "below half the range of a counter of 16 bits",
+            "less than half the range of a counter of 16 bits",
         ),
         (
             {"module": {"host": "::1"}, "good": {"device": "module", "line": 0, "delay_ms": 20}},
-            "delay_ms 20 is over before decision.deadline_ms 100",
+            "delay_ms 20 ends before decision.deadline_ms 100",
         ),
     ],
 )
@@ -661,7 +661,7 @@ def _no_chip(_folder: Path) -> Path:
     [
         (_absent, "there is no such chip"),
         (_closed, "this user may not open it"),
-        (_no_chip, "it is no GPIO chip"),
+        (_no_chip, "it is not a GPIO chip"),
     ],
 )
 def test_a_gpio_chip_that_cannot_be_had_is_refused(

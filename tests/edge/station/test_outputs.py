@@ -342,7 +342,7 @@ def test_parts_whose_place_is_not_known_any_more_are_rejected_or_reported(
         until_ms=400,
     )
     assert line.levels == [(200, True), (240, False)]
-    causes = [(one.passes, "encoder was away" in one.cause) for one in line.missed]
+    causes = [(one.passes, "encoder was disconnected" in one.cause) for one in line.missed]
     # good: both OKs were rejected; reject: of one nobody knew, and the one that is NOK passed
     assert causes == ([(False, True)] * 2 if opens_on_ok else [(True, True)] * 2)
 

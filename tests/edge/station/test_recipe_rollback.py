@@ -58,11 +58,11 @@ def test_where_parts_would_go_on_with_the_version_given_up_nobody_goes_back(
     outcome = site.model.roll_back("Kim asked")
 
     assert (outcome.change, site.model.recipe) == (Change.REFUSED, Recipe("nut", 2))
-    assert "go on being judged by its version 2" in outcome.detail
+    assert "are still judged by its version 2" in outcome.detail
     assert "edge-run --recipe use" in outcome.detail
     site.three_parts_without_a_number()
     assert site.model.recipe == Recipe("nut", 1)
-    assert "go on being judged by its version 2" in site.events[-1].detail
+    assert "are still judged by its version 2" in site.events[-1].detail
 
 
 def test_a_version_that_the_settings_name_is_put_back_in_the_settings(site: RecipeSite) -> None:

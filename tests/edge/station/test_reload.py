@@ -101,7 +101,7 @@ def test_a_reload_takes_over_the_token_says_what_it_refuses_and_what_going_back_
         station.settings["camera"]["queue_depth"] = 3
         station.reload()
         wait_until(partial(refused, station, 2), "a key that needs a restart")
-        printed = "STATUS=inspecting; the last reload changed nothing: camera.queue_depth changed;"
+        printed = "STATUS=inspecting; the last reload was refused: camera.queue_depth changed,"
         manager.wait_for(printed)
         del station.settings["camera"]["queue_depth"]
         station.reload()
@@ -136,7 +136,7 @@ def test_the_decision_is_exchanged_without_the_files_of_the_model(
         content["threshold"] |= {"image": 40.0, "interval": None}
         bundle.with_suffix(".json").write_text(json.dumps(content))
         assert station.act("threshold", {"image_threshold": 32.0}).json()["done"]["now"] == 32.0
-        assert "reload once more to take them over" in station.log
+        assert "reload once more to load them" in station.log
         see_parts()
         station.reload()  # nothing but the files has changed
         wait_until(partial(reloaded, station, 2), "the other model")

@@ -76,7 +76,7 @@ def test_a_start_that_hangs_is_extended_up_to_its_limit_only(
     with manager.more_time(longest_s=2.0, every_s=0.001):
         listener.next()
         listener.next()
-        wait_until(lambda: "no end after 2 s" in caplog.text, "it is told")
+        wait_until(lambda: "not finished after 2 s" in caplog.text, "it is told")
         assert listener.next(0.2) is None
 
 

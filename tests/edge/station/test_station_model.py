@@ -236,7 +236,7 @@ def test_a_decision_made_for_a_model_that_is_gone_is_not_taken_over(site: Site) 
     site.on_trial = lambda: site.model.store.rollback("the operator asked")
     site.written = site.settings(site.second, decision={"guard_band": 0.1})
 
-    with pytest.raises(ModelExchangeFailed, match="took over meanwhile"):
+    with pytest.raises(ModelExchangeFailed, match="was activated meanwhile"):
         site.model.reload()
 
     assert site.model.store.current.bundle.path == site.first

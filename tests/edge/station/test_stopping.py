@@ -105,7 +105,7 @@ def test_a_reader_that_stands_still_cannot_keep_the_station_and_every_verdict_is
         parts, named = counted(printed)
         assert len(records) == parts
         assert [one["id"] for one in written] + named == [one["id"] for one in records]
-        assert f"on record, up to number {parts}. Read them with edge-run --journal" in printed
+        assert f"recorded, up to number {parts}. Read them with edge-run --journal" in printed
 
         code, printed, written = plain.end()
         assert code == 74, printed

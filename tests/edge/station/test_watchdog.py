@@ -131,7 +131,7 @@ def test_the_log_names_the_hung_stage_and_where_every_thread_stands(
     hung[stage].end()
     log = hung[stage].log.read_text()
     assert f"CRITICAL {stage} silent for" in log
-    assert "the process ends so that a new one can inspect" in log
+    assert "the process ends so that a new one can start" in log
     assert "in stage" in log  # the traceback of the blocked thread
 
 
