@@ -8,6 +8,7 @@ import json
 import logging
 import random
 import re
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.contract.commands import RecordKind
+from edge.contract.commands import RecordKind, Status
 from edge.contract.encoding import to_json, utc_text
 from edge.contract.topics import ROOT, StationNameInvalid, StationTopic
 from edge.errors import ConfigurationError, StationError
@@ -57,6 +58,7 @@ from edge.settings.station import MqttSettings
 log = logging.getLogger(__name__)
 
 _HEAD = re.compile("[0-9a-f]{64}")
+_RESEND_ANSWER = "/cmd/resend/res"
 
 KEEP_ALIVE_S = 10
 SESSION_EXPIRY_S = 7 * 86_400
@@ -75,6 +77,10 @@ KEEPING_LOOK_S = 0.01
 BACK_OFF_S = (1.0, 30.0)
 REPAIR_INTERVAL_S = 0.5
 MAX_MESSAGE_BYTES = 65_536
+# Requests whose answer is waited for; a station answers within moments.
+MAX_REQUESTS = 1000
+# Refusals that say nothing of the records: the station has too much to do just now.
+NO_TIME = frozenset({"rate_limited", "busy"})
 # Runs of numbers in one line of the log.
 MAX_NAMED = 20
 
@@ -129,6 +135,18 @@ class _Keeping:
     messages: list[paho.MQTTMessage]
     batch: Batch
     future: Future[Kept] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request for records on its way.
+
+    Attributes:
+        of: station, journal and kind of record.
+    """
+
+    of: tuple[str, str, RecordKind]
+    ask: Ask
 
 
 @dataclass(slots=True)
@@ -198,6 +216,10 @@ class Listener:
         self._other_heads: set[tuple[str, str]] = set()
         self._repairs: dict[tuple[str, str, RecordKind], Repair] = {}
         self._repair_due_s = 0.0
+        self._requests: dict[str, _Request] = {}
+        self._session, self._requested = secrets.token_hex(4), 0
+        self._answers_mid: int | None = None
+        self._busy: set[str] = set()
 
     def run(self, done: Callable[[], bool]) -> None:
         """Listen until ``done``, through every outage of the broker.
@@ -383,7 +405,7 @@ class Listener:
             manual_ack=True,
         )
         client.on_connect = lambda one, _u, _f, reason, _p: self._on_connack(one, reason)
-        client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._on_suback(reasons)
+        client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._on_suback(mid, reasons)
         client.on_disconnect = lambda _c, _u, flags, reason, _p: self._on_end(
             reason, flags.is_disconnect_packet_from_server
         )
@@ -416,8 +438,18 @@ class Listener:
         kinds = ("verdict", "event") if self._store.keeps_events else ("verdict",)
         # States to everybody: each has to know how far a station is.
         client.subscribe([*((f"{share}{root}/{kind}", 1) for kind in kinds), (f"{root}/state", 1)])
+        if self._wanted.repair:  # on its own: a broker may allow the rest and not this
+            _, self._answers_mid = client.subscribe(f"{root}{_RESEND_ANSWER}", 1)
 
-    def _on_suback(self, reasons: Sequence[ReasonCode]) -> None:
+    def _on_suback(self, mid: int, reasons: Sequence[ReasonCode]) -> None:
+        if mid == self._answers_mid:
+            if any(reason.is_failure for reason in reasons):
+                log.warning(
+                    "the broker does not let %s read the answers of stations (cmd/resend/res): a "
+                    "request that one refuses counts as asked. Add it to the access rules.",
+                    self._wanted.client_id,
+                )
+            return
         if any(reason.is_failure for reason in reasons):
             refused = next(reason for reason in reasons if reason.is_failure)
             self._complain(
@@ -524,6 +556,9 @@ class Listener:
                 raise ValueError("too large")
             payload = message.payload.decode()
             content = json.loads(payload)
+            if message.topic.endswith(_RESEND_ANSWER):
+                self._on_answer(station, content, message.properties)
+                return
             if message.topic.endswith("/state"):
                 reported = self._on_state(station, content)
                 if reported is not None:
@@ -542,6 +577,32 @@ class Listener:
             )
         except (ValueError, KeyError, TypeError, RecursionError, StationNameInvalid) as error:
             log.warning("%s: not a valid message (%s); ignored", message.topic, error)
+
+    def _on_answer(self, station: str, content: Any, properties: Properties | None) -> None:
+        """Learn whether a station had time for a request."""
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
+        refused = content["status"] == Status.REFUSED
+        if self._version is MQTTProtocolVersion.MQTTv5:
+            key = getattr(properties, "CorrelationData", b"").decode(errors="replace")
+        else:  # which knows no correlation: a refusal is of the newest request
+            asked = [key for key, one in self._requests.items() if one.of[0] == station]
+            key = asked[-1] if asked and refused else ""
+        request = self._requests.pop(key, None)
+        if request is None or request.of[0] != station or not refused:
+            return
+        reason, detail = str(content["reason"])[:40], str(content["detail"])[:200]
+        if reason not in NO_TIME:
+            log.warning("%s: refuses a request for records (%s): %s", station, reason, detail)
+            return
+        self._repairs[request.of].refused(request.ask, self._clock_s())
+        if station not in self._busy:
+            self._busy.add(station)
+            log.warning(
+                "%s: has no time for a request for records now (%s); it is asked again until it "
+                "has. See what else sends it commands.",
+                *(station, reason),
+            )
 
     def _on_state(self, station: str, content: Any) -> ReportedJournal | None:
         """Learn how far a station is, when all of that has been sent."""
@@ -661,7 +722,22 @@ class Listener:
             wanted: dict[str, Any] = {"from_seq": step.wanted.first, "to_seq": step.wanted.last}
             if kind == "event":
                 wanted = {**wanted, "kind": kind}
-            client.publish(topic, to_json(wanted), 1)
+            self._request(client, topic, to_json(wanted), _Request(of, step))
+
+    def _request(
+        self, client: paho.Client, topic: str, content: str | bytes, request: _Request
+    ) -> None:
+        """Ask, and remember for what until the answer is there."""
+        self._requested += 1
+        key = f"{self._session}-{self._requested}"
+        self._requests[key] = request
+        while len(self._requests) > MAX_REQUESTS:
+            del self._requests[next(iter(self._requests))]
+        properties = None
+        if self._version is MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.CorrelationData = key.encode()
+        client.publish(topic, content, 1, properties=properties)
 
     def _believed(self, station: str, journal: str, gaps: list[Stretch]) -> list[Stretch]:
         key = (station, journal)

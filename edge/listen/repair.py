@@ -12,9 +12,10 @@ MAX_AT_ONCE = 10_000
 # Gaps with no more numbers between them are asked for in one request: a station sends a thousand
 # records again sooner than it takes the next request.
 JOINED_WITHIN = 1000
-# Of one journal and kind. A station takes 60 commands a minute and keeps eight resends waiting:
-# what is refused there counts as asked for here, and would be given up in the end.
+# Of one journal and kind: a station takes 60 commands a minute and keeps eight resends waiting.
 ASK_EVERY_S = 2.5
+# After a request that the station refused because it has too much to do.
+REFUSED_WAIT_S = 10.0
 # What a station sends again in a second at least, beside its line.
 SENT_AGAIN_PER_S = 500
 # Verdicts that a station may be ahead of what its state says; it says so every half a minute.
@@ -78,17 +79,20 @@ class Repair:
         *,
         every_s: float = ASK_EVERY_S,
         sent_per_s: float = SENT_AGAIN_PER_S,
+        refused_wait_s: float = REFUSED_WAIT_S,
     ) -> None:
         """Args:
         grace_s: a gap younger than this may be about to close.
         again_s: between the first two requests for a gap; twice as long each time after that.
         every_s: between two requests, whatever for.
         sent_per_s: records that a station sends again in a second at least.
+        refused_wait_s: until the next request, after one that the station had no time for.
         """
         self._grace_s = grace_s
         self._again_s = again_s
         self._every_s = every_s
         self._sent_per_s = sent_per_s
+        self._refused_wait_s = refused_wait_s
         self._ask_due_s = -math.inf
         self._cases: dict[int, _Case] = {}
 
@@ -119,6 +123,15 @@ class Repair:
             self._ask_due_s = now_s + self._every_s
             steps.append(self._ask(due, now_s))
         return steps
+
+    def refused(self, ask: Ask, now_s: float) -> None:
+        """Take a request for none: the station had no time to look whether it has these."""
+        self._ask_due_s = max(self._ask_due_s, now_s + self._refused_wait_s)
+        for gap in ask.gaps:
+            case = self._cases.get(gap.last)
+            if case is not None and case.asked:
+                case.asked -= 1
+                case.due_s = now_s + self._refused_wait_s
 
     def _ask(self, due: Sequence[Stretch], now_s: float) -> Ask:
         """Return a request for the first of these gaps, and for those that go with it."""

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.contract.encoding import new_id
+from edge.contract.event import Event
 from edge.errors import OutputNotWritable
 from edge.journal.entries import RecordKind
 from edge.listen.cli import main
@@ -33,8 +34,9 @@ from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
 from edge.listen.store import HEADER, Arrived, Store
 from edge.settings.station import MqttSettings
 from tests.edge.conftest import EdgeRun
+from tests.support.broken_network import OldBroker
 from tests.support.broker import GENEROUS_S, Broker
-from tests.support.relaying import VERDICT, Relaying, relayed_journals
+from tests.support.relaying import STATION, VERDICT, Relaying, relayed_journals
 from tests.support.small_bundle import write_images
 from tests.support.station_process import StationProcess, until
 
@@ -162,6 +164,17 @@ def test_many_gaps_are_asked_for_in_few_requests_and_all_of_them_in_turn() -> No
     assert len(asked) == 5
     assert asked[0] == Ask(Stretch(5, 99), tuple(every_other), True)
     assert now_s < 30
+
+
+def test_a_refused_request_is_none_and_is_made_again_until_the_station_has_time() -> None:
+    repair, gap, now_s = Repair(grace_s=0.0, refused_wait_s=10.0), Stretch(3, 4), 0.0
+    for _ in range(3 * MAX_ASKED):
+        (ask,) = repair.decide([gap], now_s, True)
+        assert isinstance(ask, Ask)
+        repair.refused(ask, now_s)
+        assert repair.decide([gap], now_s + 9.9, True) == []
+        now_s += 10.0
+    assert isinstance(repair.decide([gap], now_s, True)[0], Ask)
 
 
 def test_a_station_is_not_asked_for_numbers_of_a_journal_it_no_longer_has() -> None:
@@ -312,6 +325,54 @@ def test_every_other_verdict_is_asked_for_in_no_more_requests_than_a_station_tak
     assert sorted(kept(tmp_path / "mes.db")) == list(range(1, 142))
     assert "verdicts 2, 4, 6," in output and "LOST" not in output
     assert [event.data for event in station.events if "refused" in event.detail] == []
+
+
+@pytest.mark.parametrize("older_mqtt", [False, True])
+def test_what_a_station_had_no_time_for_is_not_given_up(
+    running_broker: Broker,
+    relaying: Relaying,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    older_mqtt: bool,
+) -> None:
+    station = relaying(running_broker.url, commands_per_minute=30)
+    station.record(30)
+    assert station.delivered()  # before anybody listened
+    sender = paho.Client(CallbackAPIVersion.VERSION2)
+    sender.connect("127.0.0.1", running_broker.port)
+    sender.loop_start()
+    for _ in range(31):  # what a minute allows, and one more
+        sender.publish(f"vi/v1/{STATION}/cmd/selftest", "{}", 1).wait_for_publish(GENEROUS_S)
+    sender.disconnect()
+    sender.loop_stop()
+    until(lambda: _rate_limited(station.events), "the limit")
+
+    deadline_s, recorded = time.monotonic() + GENEROUS_S, list[int]()
+
+    def done() -> bool:
+        if listener.has_listened and not recorded:
+            recorded.append(1)
+            station.record(1)
+        assert time.monotonic() < deadline_s
+        return len(kept(tmp_path / "mes.db")) == 31
+
+    with ExitStack() as held:
+        port = running_broker.port
+        if older_mqtt:
+            port = held.enter_context(OldBroker(port)).port
+        listener = Listener(
+            settings=MqttSettings(url=f"mqtt://127.0.0.1:{port}"),
+            wanted=ListenOptions(),
+            store=Store(tmp_path / "mes.db", None, 1),
+            # Given up within a tenth of the time after which the station takes a request again.
+            repair=lambda: Repair(0.0, 0.005, every_s=0.0, sent_per_s=1e6, refused_wait_s=0.5),
+        )
+        listener.run(done)
+    assert "has no time for a request" in caplog.text and "LOST" not in caplog.text
+
+
+def _rate_limited(events: list[Event]) -> list[Event]:
+    return [one for one in events if one.data.get("reason") == "rate_limited"]
 
 
 def put_back(backup: Path, folder: Path) -> None:
