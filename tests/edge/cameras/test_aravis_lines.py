@@ -1,5 +1,7 @@
 """Output lines of a camera: set up at its opening, switched, at rest when it is let go of."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from edge.cameras.supervised.state_machine import CameraState
 from edge.contract.event import Event
 from edge.doctor.finding import Grade
 from edge.doctor.outputs import output_findings
-from edge.errors import CameraSettingRefused
+from edge.errors import CameraNotOpened, CameraSettingRefused
 from edge.settings.camera import TriggerSettings
 from edge.settings.outputs import OutputsSettings
 from edge.settings.station import CameraSettings, Settings
@@ -53,6 +55,45 @@ def test_lines_are_at_their_level_from_the_opening_on_and_again_when_it_is_let_g
     assert opened == {"Line2": False, "Line3": True, "Line4": None}
     assert switched == {"Line2": True, "Line3": False, "Line4": None}
     assert device.lines() == opened
+
+
+KILLED = """
+import sys
+from edge.cameras.genicam.camera import open_aravis
+from edge.cameras.interface import CameraLine
+from tests.support.aravis_fixtures import AS_IT_IS, FREE_RUN, patiently
+good = CameraLine("Line2", False, "outputs.good.line")
+camera = patiently(lambda: open_aravis(sys.argv[1], AS_IT_IS, FREE_RUN, (good,)))
+camera.set_line("Line2", True)
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_line_of_a_killed_station_keeps_its_level_until_the_next_start(
+    device: GigECamera,
+) -> None:
+    """A camera need not change its outputs when its master is lost: docs/outputs.md says so."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, device.uri],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "open\n"
+    process.kill()
+    process.communicate()
+    assert device.lines()["Line2"] is True
+
+    def opened_again() -> bool:
+        try:
+            open_aravis(device.uri, AS_IT_IS, FREE_RUN, (GOOD,)).close()
+        except CameraNotOpened:  # the heartbeat of the one before has not expired
+            return False
+        return True
+
+    until(opened_again, "the next start")
+    assert device.lines()["Line2"] is False
 
 
 @pytest.mark.parametrize(
