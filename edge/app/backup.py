@@ -5,7 +5,7 @@
     manifest.json           schema, station, the journal's numbers; of each file size and SHA-256
     station.yaml            the settings
     state/…                 what is kept beside the journal: thresholds set at the page, the recipe
-                            that was chosen, releases that were in use
+                            that was chosen, releases that were in use, released settings
     files/SECTION.KEY…      the files that the settings name; passwords and keys where asked for
     recipes/NNNN.recipe     each version of each recipe, as ``--recipe export`` writes it
 
@@ -42,6 +42,7 @@ from edge.section import Section
 from edge.settings.credentials import CREDENTIALS
 from edge.settings.layers import CHOICE_FILE
 from edge.settings.overrides import FILE_NAME as OVERRIDES_FILE
+from edge.settings.released import FILE_NAME as RELEASED_FILE
 from edge.settings.station import Settings, load_settings
 from edge.station.model.releases import FILE_NAME as RELEASES_FILE
 from edge.station.recording.journal_folder import (
@@ -57,7 +58,7 @@ MAX_FILES = 5000
 MAX_TOTAL_BYTES = 64 * 2**30
 _MAX_MANIFEST_BYTES = 16 * 2**20
 _MAX_SMALL_BYTES = 16 * 2**20
-_STATE = (OVERRIDES_FILE, CHOICE_FILE, RELEASES_FILE)
+_STATE = (OVERRIDES_FILE, CHOICE_FILE, RELEASES_FILE, RELEASED_FILE)
 # Files that the settings name, and those of them that open something.
 _NAMED = (
     *("camera.ca_file", "mqtt.ca_file", "mqtt.certificate_file", "model.public_key"),

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Collection
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -250,6 +251,7 @@ def _recipe(options: argparse.Namespace) -> None:
     # pydantic and numpy
     from edge.cli.recipes import RecipeOrder, run_recipe_command
     from edge.recipes.folder import RecipeFolder
+    from edge.station.model.recipe_limits import demand_callable
 
     settings = _settings(options, ("camera", "model")) if options.config else None
     folder = _recipes_folder(options, settings)
@@ -267,8 +269,13 @@ def _recipe(options: argparse.Namespace) -> None:
         public_key=Path(key) if key else None,
         settings=options.product_settings,
         mask=options.mask,
+        check_name=partial(demand_callable, settings) if settings else _any_name,
     )
     run_recipe_command(RecipeFolder(folder), order, print_line)
+
+
+def _any_name(_name: str) -> None:
+    """Without a station's settings, nobody says who is to call a recipe."""
 
 
 def _recipes_folder(options: argparse.Namespace, settings: "Settings | None") -> Path | None:
@@ -359,7 +366,10 @@ def _run_teach(
     # OpenVINO, OpenCV and numba
     from edge.cli.sign import ask_password
     from edge.cli.teach import TeachCommand, run_teach
+    from edge.station.model.recipe_limits import demand_callable
 
+    if settings is not None and options.output is None:
+        demand_callable(settings, options.teach)
     run_teach(
         TeachCommand(
             name=options.teach,
@@ -457,18 +467,17 @@ def _checked_recipes(settings: "Settings") -> list[str]:
     from edge.recipes.folder import RecipeFolder
     from edge.settings.layers import with_recipe
     from edge.station.model.recipe_limits import (
-        demand_callable,
         demand_room,
+        find_uncallable,
         model_bytes,
         recipes_in_force,
+        uncallable_warning,
     )
 
     if settings.recipes is None:
         return []
-    for name in demand_callable(settings, recipes_in_force(settings)):
-        logging.getLogger(__name__).warning(
-            "recipe %s is not a number, so the PLC cannot select it (docs/modbus.md)", name
-        )
+    for name in find_uncallable(settings, recipes_in_force(settings)):
+        logging.getLogger(__name__).warning("%s", uncallable_warning(name))
     folder, key = Path(settings.recipes.folder), settings.model.public_key
     recipes = RecipeFolder(folder)
     if not folder.is_dir():

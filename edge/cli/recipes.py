@@ -10,7 +10,7 @@ from edge.bundle.mask_file import mask_content, read_mask_file
 from edge.bundle.signing import load_private_key
 from edge.cli.sign import ask_password
 from edge.errors import ConfigurationError
-from edge.recipes.archive import export_recipe, import_recipe
+from edge.recipes.archive import export_recipe, import_recipe, read_archive_manifest
 from edge.recipes.content import RecipeContent, read_product_settings, recipe_yaml
 from edge.recipes.folder import MASK_FILE, MODEL, RecipeFolder, RecipeVersion
 from edge.recipes.names import recipe_name
@@ -32,6 +32,7 @@ class RecipeOrder:
         public_key: that must have signed what is imported.
         settings: what the product changes beside its model, of a recipe that is added.
         mask: file of its mask.
+        check_name: raises where the station could not use a recipe of this name.
     """
 
     words: Sequence[str]
@@ -41,6 +42,7 @@ class RecipeOrder:
     public_key: Path | None
     settings: Path | None = None
     mask: Path | None = None
+    check_name: Callable[[str], None]
 
 
 def run_recipe_command(
@@ -57,6 +59,7 @@ def run_recipe_command(
         case ["show", name]:
             _show(_version(recipes, name), recipes, emit)
         case ["add", name, bundle]:
+            order.check_name(recipe_name(name))
             recipes.path.mkdir(parents=True, exist_ok=True)
             content = read_content(name, order.settings)
             build = _copied(Path(bundle), order.mask)
@@ -64,6 +67,7 @@ def run_recipe_command(
             emit(f"{added}: made of {bundle}, not in force. Put it in force: {use_command(added)}")
         case ["use", name]:
             chosen = _verified(recipes, name, order.public_key)
+            order.check_name(chosen.name)
             recipes.put_in_force(chosen.name, chosen.version)
             emit(f"{chosen}: in force; parts that name it are inspected by it from now on")
         case ["export", name, file]:
@@ -75,6 +79,7 @@ def run_recipe_command(
             )
             emit(f"{path}: {version}, {len(made.files)} files, {path.stat().st_size} bytes")
         case ["import", file]:
+            order.check_name(read_archive_manifest(Path(file), order.public_key).name)
             recipes.path.mkdir(parents=True, exist_ok=True)
             version = import_recipe(recipes, Path(file), order.public_key)
             emit(f"{version}: imported, not in force. Put it in force: {use_command(version)}")

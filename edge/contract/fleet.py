@@ -29,6 +29,8 @@ ROLLOUT_SCHEMA: Literal["fleet-rollout/1"] = "fleet-rollout/1"
 MAX_CLAIM = 2**31
 MAX_RELEASE_BYTES = 16 * 2**30
 MAX_DETAIL = 300
+# What a release may be: a version of a product, or a part of the settings.
+RECIPE, SETTINGS = "recipe", "settings"
 
 Claim = Annotated[int, Field(ge=1, le=MAX_CLAIM)]
 Step = Annotated[int, Field(ge=0, le=MAX_CLAIM)]
@@ -51,12 +53,12 @@ class ReleaseFile(FleetMessage):
 
     Attributes:
         kind: of its content; a station refuses what it does not know.
-        name, version: of the recipe, as the file says.
+        name, version: of the recipe, or of the release of settings, as the file says.
         sha256, bytes: of the file.
         address: from which stations fetch it.
     """
 
-    kind: str = Field(default="recipe", pattern="^[a-z_]{1,32}$")
+    kind: str = Field(default=RECIPE, pattern="^[a-z_]{1,32}$")
     name: str = Field(min_length=1, max_length=100)
     version: int = Field(ge=1, le=MAX_CLAIM)
     sha256: FileSha256
@@ -65,6 +67,11 @@ class ReleaseFile(FleetMessage):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} version {self.version}"
+
+    @property
+    def key(self) -> str:
+        """What tells it from releases of other names and kinds; recipes have no ``/``."""
+        return self.name if self.kind == RECIPE else f"{self.kind}/{self.name}"
 
 
 class Action(StrEnum):
@@ -171,6 +178,18 @@ class InForce(FleetMessage):
     live: bool = True
 
 
+class ReleasedInForce(FleetMessage):
+    """The release of settings that a station goes by.
+
+    Attributes:
+        sha256: of the release's file.
+    """
+
+    name: str
+    version: int
+    sha256: str
+
+
 class FleetReport(FleetMessage):
     """What a station has, and how far it is.
 
@@ -178,6 +197,7 @@ class FleetReport(FleetMessage):
         journal: UUID of the station's journal, which tells it from another one of its name.
         rollout, claim, step: of the newest desired state that it knows; None and 0 before one.
         reason: machine-readable, of a refusal or failure.
+        settings: released settings that count; None where the station's own count alone.
         since: parts since the release is in force; None without one.
         week: parts of its product in the seven days before, by the station's own clock.
     """
@@ -191,6 +211,7 @@ class FleetReport(FleetMessage):
     reason: str | None = None
     detail: ShortText = ""
     in_force: InForce | None = None
+    settings: ReleasedInForce | None = None
     since: PartCounts | None = None
     week: PartCounts | None = None
 

@@ -15,7 +15,7 @@ from edge.settings.recipes import RecipesSettings
 from edge.settings.station import Settings
 from edge.station.model.recipe_limits import (
     MIB,
-    demand_callable,
+    find_uncallable,
     model_bytes,
     recipes_in_force,
 )
@@ -39,14 +39,13 @@ def recipe_findings(settings: Settings) -> Iterator[Finding]:
             version = folder.load(name)
             load_bundle(version.model, Path(key) if key else None)
             sizes[f"{name} {version.version}"] = model_bytes(version.model)
-        text = demand_callable(settings, names)
     except StationError as error:
         yield fault(subject, str(error), "")
         return
     yield good(subject, f"in force and intact: {', '.join(sizes)}")
     yield _room(section, sizes, model_bytes(Path(settings.model.path)))
-    if text:
-        found = f"the PLC cannot select {', '.join(text)}: a register holds only numbers"
+    if uncallable := find_uncallable(settings, names):
+        found = f"the PLC cannot select {', '.join(uncallable)}: its register holds only 1 to 65535"
         yield advice(subject, found, "give recipes for the PLC a number as name (docs/modbus.md)")
 
 

@@ -63,7 +63,7 @@ def _release(options: argparse.Namespace, stopping: Callable[[], bool]) -> None:
     if foreign:
         raise PlanInvalid(
             f"{options.plan}: {release} is not meant for {', '.join(foreign[:5])}. Remove "
-            "them from the plan, or export the recipe for them, too."
+            "them from the plan, or make the release for them, too."
         )
     online = [one for one in stations if see(retained, one).online]
     if not online:
@@ -218,7 +218,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     release = commands.add_parser("release", help="begin a roll-out and lead it")
     release.add_argument(
-        "file", type=Path, metavar="FILE", help="file written by `edge-run --recipe export`"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="file written by `edge-run --recipe export` or `edge-sign settings`",
     )
     release.add_argument("--plan", type=Path, required=True, metavar="FILE", help="YAML or JSON")
     release.add_argument(

@@ -5,28 +5,39 @@ import shutil
 from pathlib import Path
 
 from edge.atomic_files import open_regular, whole_file
-from edge.contract.fleet import ReleaseFile
+from edge.contract.fleet import RECIPE, SETTINGS, ReleaseFile
 from edge.errors import OutputNotWritable
 from edge.fleet.errors import ReleaseUnusable
 from edge.fleet.plan import Plan
 from edge.recipes.archive import ArchiveManifest, is_signed, read_archive_manifest
+from edge.settings.released_archive import (
+    SettingsManifest,
+    is_settings_archive,
+    read_settings_archive,
+)
 
-ENDING = ".recipe"
+ENDINGS = {RECIPE: ".recipe", SETTINGS: ".settings"}
 
 
 def read_release(
     path: Path, plan: Plan, public_key: Path | None
-) -> tuple[ReleaseFile, ArchiveManifest]:
+) -> tuple[ReleaseFile, ArchiveManifest | SettingsManifest]:
     """Return what is released, and what the file says of itself.
 
     Args:
         public_key: the stations' one; None demands a signature and cannot tell whose it is.
 
     Raises:
-        ReleaseUnusable, ArchiveRefused, BundleError: no station would take it.
+        ReleaseUnusable, ArchiveRefused, BundleError, ConfigurationInvalid: no station would take
+            it.
     """
-    manifest = read_archive_manifest(path, public_key)
-    if not is_signed(path):
+    kind = SETTINGS if is_settings_archive(path) else RECIPE
+    manifest: ArchiveManifest | SettingsManifest
+    if kind == SETTINGS:
+        manifest = read_settings_archive(path, public_key)
+    else:
+        manifest = read_archive_manifest(path, public_key)
+    if kind == RECIPE and not is_signed(path):
         raise ReleaseUnusable(
             f"{path}: is not signed, so no station accepts it. Export it with --key."
         )
@@ -35,8 +46,9 @@ def read_release(
         while chunk := file.read(2**20):
             sha256.update(chunk)
             size += len(chunk)
-    name = f"{sha256.hexdigest()}{ENDING}"
+    name = f"{sha256.hexdigest()}{ENDINGS[kind]}"
     release = ReleaseFile(
+        kind=kind,
         name=manifest.name,
         version=manifest.version,
         sha256=sha256.hexdigest(),

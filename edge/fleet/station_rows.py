@@ -23,6 +23,7 @@ class StationRow:
         alarms: reasons of the state.
         product, version: that parts without a recipe are inspected for; else name of the model.
         release: version of the release that this came by.
+        settings: that were released and count, as ``guard-band 2``.
         phase: of the newest desired state, with its reason.
         parts, ok_rate: since the station's start; where it has not told them yet, since the
             release is in force.
@@ -36,6 +37,7 @@ class StationRow:
     version: str | None
     release: int | None
     sha256: str | None
+    settings: str | None
     phase: str | None
     reason: str | None
     detail: str
@@ -51,7 +53,10 @@ def station_rows(retained: Retained) -> list[StationRow]:
 
 def rows_table(retained: Retained, rows: Sequence[StationRow]) -> Iterator[str]:
     """Yield the lines of a table, and what roll-out there is."""
-    head = ("STATION", "STATE", "PRODUCT", "VERSION", "RELEASE", "PHASE", "OK", "BACKLOG", "ALARMS")
+    head = (
+        *("STATION", "STATE", "PRODUCT", "VERSION", "RELEASE", "SETTINGS", "PHASE", "OK"),
+        *("BACKLOG", "ALARMS"),
+    )
     cells = [head, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     for line in cells:
@@ -123,6 +128,7 @@ def _row(name: str, retained: Retained) -> StationRow:
         version=str(in_force.version) if in_force and in_force.version is not None else None,
         release=in_force.release if in_force else None,
         sha256=in_force.sha256 if in_force else None,
+        settings=_settings(report),
         phase=report.phase.value if report else None,
         reason=report.reason if report else None,
         detail=report.detail if report else "",
@@ -130,6 +136,11 @@ def _row(name: str, retained: Retained) -> StationRow:
         ok_rate=counts["ok"] / parts if parts else None,
         backlog=_number(_content(kept.get("state")), "journal", "backlog"),
     )
+
+
+def _settings(report: FleetReport | None) -> str | None:
+    released = report.settings if report is not None else None
+    return f"{released.name} {released.version}" if released is not None else None
 
 
 def _cells(row: StationRow) -> tuple[str, ...]:
@@ -140,6 +151,7 @@ def _cells(row: StationRow) -> tuple[str, ...]:
         row.product or "",
         row.version or "",
         str(row.release) if row.release is not None else "",
+        row.settings or "",
         f"{phase}: {row.reason}" if row.reason else phase,
         f"{100 * row.ok_rate:.1f} % of {row.parts}" if row.ok_rate is not None else "",
         str(row.backlog) if row.backlog is not None else "",

@@ -91,7 +91,7 @@ class ArchiveManifest(Section):
 
     def meant_for(self, station: str) -> bool:
         """Tell whether a station, SITE/LINE/STATION/CAMERA, may take it in by a roll-out."""
-        return self.stations is None or any(_matches(one, station) for one in self.stations)
+        return self.stations is None or any(matches_station(one, station) for one in self.stations)
 
 
 class _Header(BaseModel):
@@ -221,7 +221,8 @@ def is_signed(path: Path) -> bool:
         return SIGNATURE in archive.namelist()
 
 
-def _matches(pattern: str, station: str) -> bool:
+def matches_station(pattern: str, station: str) -> bool:
+    """Tell whether a pattern, ``+`` for any name at a place, means a station."""
     wanted, given = pattern.split("/"), station.split("/")
     return len(wanted) == len(given) and all(
         one in ("+", other) for one, other in zip(wanted, given, strict=True)

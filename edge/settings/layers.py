@@ -1,14 +1,14 @@
-"""The settings of a station in layers: the file's, the recipe's, and what was set at the page.
+"""The settings of a station in layers: the file's, a release's, the recipe's, and the page's.
 
 Crop, thresholds and mask belong to the product: of a recipe only its own count, never those that
 the file has for the model at ``model.path``.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from edge.atomic_files import open_regular, write_whole
 from edge.contract.verdict import Recipe
@@ -17,6 +17,12 @@ from edge.recipes.folder import RecipeFolder, RecipeListing, RecipeVersion
 from edge.recipes.names import recipe_name
 from edge.settings.overrides import ModelInForce, Overrides
 from edge.settings.recording import RecipeSettings
+from edge.settings.released import (
+    ReleasedSettings,
+    ReleasedSettingsFile,
+    values_at,
+    with_fragment,
+)
 from edge.settings.station import Settings
 
 CHOICE_FILE = "recipe.json"
@@ -85,8 +91,14 @@ class SettingsLayers:
         Raises:
             RecipeUnknown: the choice that was kept cannot be read.
         """
-        self._accepted = self._newest = settings
         self._read = read
+        self._released = (
+            ReleasedSettingsFile.beside(journal_folder)
+            if journal_folder is not None and settings.fleet is not None
+            else None
+        )
+        self._written = settings
+        self._accepted = self._newest = self._with_release(settings)
         self._overrides = Overrides.beside(journal_folder) if journal_folder else None
         section = settings.recipes
         self.recipes = RecipeFolder(Path(section.folder)) if section else None
@@ -94,7 +106,7 @@ class SettingsLayers:
 
     @property
     def base(self) -> Settings:
-        """What the file says, without a recipe."""
+        """What the file says, and over it what was released; without a recipe."""
         return self._accepted
 
     def first(self) -> Settings:
@@ -114,12 +126,83 @@ class SettingsLayers:
         Raises:
             ConfigurationError: they cannot be used.
         """
-        self._newest = self._read()
+        self._written = self._read()
+        self._newest = self._with_release(self._written)
         return self._laid(self._newest, self.chosen.id, in_force)
 
     def accept(self) -> None:
         """Take over what was read last, for recipes that are loaded from here on."""
         self._accepted = self._newest
+
+    @property
+    def released(self) -> ReleasedSettings | None:
+        """The release of settings that counts, all of it; None where there is none."""
+        now = self._released.now if self._released is not None else None
+        if now is None or self._released is None:
+            return None
+        return now if self._released.counting(self._written) == now.settings else None
+
+    def make_release(
+        self, name: str, version: int, sha256: str, settings: dict[str, dict[str, JsonValue]]
+    ) -> ReleasedSettings:
+        """Return a release of settings for this station, on what its file says now.
+
+        Raises:
+            ConfigurationError: it does not fit, or the file cannot be used.
+        """
+        written = self._read()
+        with_fragment(written, settings)
+        return ReleasedSettings(
+            name=name,
+            version=version,
+            sha256=sha256,
+            settings=settings,
+            instead_of=values_at(written, settings),
+        )
+
+    def release(
+        self, now: ReleasedSettings | None
+    ) -> tuple[ReleasedSettings | None, ReleasedSettings | None]:
+        """Keep a release of settings, or none; a reload takes it over.
+
+        Returns:
+            What ``restore_release`` takes.
+
+        Raises:
+            OutputNotWritable: the disk refuses; nothing was changed.
+        """
+        assert self._released is not None  # stations without the section fleet take none
+        kept = (self._released.now, self._released.before)
+        self._released.write(now, kept[0])
+        return kept
+
+    def restore_release(
+        self, kept: tuple[ReleasedSettings | None, ReleasedSettings | None]
+    ) -> None:
+        """Keep again what ``release`` replaced."""
+        if self._released is not None:
+            self._released.write(*kept)
+
+    def follow_rollback(self, changed: Collection[str]) -> str:
+        """Give a release up whose keys somebody has taken back.
+
+        Args:
+            changed: keys that differ since, as they are written in the YAML.
+
+        Returns:
+            What was done, for people; empty for nothing.
+        """
+        release = self._released.now if self._released is not None else None
+        if self._released is None or release is None:
+            return ""
+        own = [f"{section}.{key}" for section, keys in release.settings.items() for key in keys]
+        if not any(f"{key}.".startswith(f"{one}.") for key in changed for one in own):
+            return ""
+        self._released.write(self._released.before, None)
+        return f"the released {release} counts no more"
+
+    def _with_release(self, settings: Settings) -> Settings:
+        return self._released.laid_over(settings) if self._released is not None else settings
 
     def of(self, recipe: Recipe | None) -> Settings:
         """Return the settings for exactly this recipe; None is one without a name.

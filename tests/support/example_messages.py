@@ -26,6 +26,7 @@ from edge.contract.fleet import (
     FleetReport,
     InForce,
     PartCounts,
+    ReleasedInForce,
     ReleaseFile,
     ReleasePhase,
 )
@@ -174,6 +175,7 @@ def _fleet() -> dict[str, dict[str, Any]]:
         in_force=InForce(
             name="bottle", version=3, release=8, sha256=release.sha256, model_sha256="a" * 64
         ),
+        settings=ReleasedInForce(name="guard-band", version=2, sha256="d" * 64),
         since=PartCounts(ok=392, nok=8, p99_ms=41.5),
         week=PartCounts(ok=9_810, nok=190, p99_ms=40.9),
     )

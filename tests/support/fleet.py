@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundle.signing import load_private_key, sign_bundle
+from edge.cli.sign import main as sign
 from edge.fleet.cli import main
 from edge.recipes.archive import export_recipe
 from edge.recipes.content import RecipeContent, RecipeDecision
@@ -82,6 +83,16 @@ class Plant:
         private = load_private_key(used) if signed else None
         export_recipe(self._workshop, made, path, key=private, stations=stations)
         return path
+
+    def settings(self, settings: dict[str, Any], *, version: int = 1, **signed: Any) -> Path:
+        """Sign a release of settings by the command; return the file."""
+        part, file = self.folder / "part.yaml", self.folder / f"guard-band-{version}.settings"
+        part.write_text(yaml.safe_dump(settings))
+        stations = signed.get("stations")
+        command = ["settings", part, file, "--name", "guard-band", "--version", version]
+        command += ["--key", signed.get("key", self.private)]
+        assert sign([*map(str, command), *(["--for", *stations] if stations else [])]) == 0
+        return file
 
     def plan(self, **changes: Any) -> Path:
         """Write a plan without waiting; return the file."""

@@ -15,8 +15,11 @@ from typing import Any
 from edge.bundle.manifest import load_bundle
 from edge.contract.fleet import InForce
 from edge.contract.state import Condition
+from edge.errors import ConfigurationInvalid
 from edge.recipes.folder import RecipeFolder
 from edge.settings.fleet import FleetSettings
+from edge.settings.released import ReleasedSettings
+from edge.settings.released_archive import SettingsManifest
 from edge.station.fleet.agent import AgentServices, FleetAgent
 from edge.station.fleet.download import ReleaseDownload, free_bytes
 from edge.station.fleet.inbox import DesiredInbox
@@ -50,6 +53,15 @@ class FolderProducts:
     def put_back(self, before: Before) -> None:
         self.recipes.restore(before.name, before.version)
         self._live.write_text(before.choice or "")
+
+    def released(self) -> ReleasedSettings | None:
+        return None
+
+    def make_release(self, manifest: SettingsManifest, sha256: str) -> ReleasedSettings:
+        raise ConfigurationInvalid(f"{manifest.name} {sha256}: these stations have no settings.")
+
+    def release_settings(self, released: ReleasedSettings | None) -> None:
+        raise ConfigurationInvalid(f"{released}: these stations have no settings.")
 
     def in_force(self, name: str | None) -> InForce:
         name = name or self.live

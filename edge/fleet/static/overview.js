@@ -46,7 +46,7 @@ function label() {
 }
 
 const needs = (one) => !GOOD.has(one.state) || one.alarms.length > 0 || BAD.has(one.phase);
-const text = (one) => [one.station, one.product, one.version, one.release, one.state, word(one.state), one.phase, one.reason, ...one.alarms].join(" ").toLowerCase();
+const text = (one) => [one.station, one.product, one.version, one.release, one.settings, one.state, word(one.state), one.phase, one.reason, ...one.alarms].join(" ").toLowerCase();
 
 function show() {
   if (found === null) return;
@@ -79,7 +79,7 @@ function row(one) {
     cell("state", make("span", { class: `chip ${kind}` }, word(one.state))),
     cell("product", ...some(one.product)),
     cell("version", ...some(one.version)),
-    cell("release", ...some(one.release), ...phase),
+    cell("release", ...some(one.release), ...(one.settings === null ? [] : [make("small", {}, one.settings)]), ...phase),
     one.ok_rate === null ? cell("yield number") : cell("yield number", percent(one.ok_rate), make("small", {}, word("of_parts", { n: number(one.parts) }))),
     cell("backlog number", ...(one.backlog === null ? [] : [number(one.backlog)])),
     cell("alarms", ...(one.alarms.length ? [make("span", { class: "warn" }, one.alarms.map((name) => (known(name) ? t(name) : name.replaceAll("_", " "))).join(", "))] : [])),

@@ -60,6 +60,7 @@ from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion
 from edge.recipes.taught import TAUGHT_FILE, read_taught
 from edge.settings.station import Settings
 from edge.settings.teach import TeachSettings
+from edge.station.model.recipe_limits import demand_callable
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.sinks import memory_bytes
 from edge.system.priority import READ_BESIDE
@@ -206,6 +207,7 @@ class Teaching:
             raise TeachingNotPossible(
                 "teaching and releasing are recorded by name. Unlock the page with your name."
             )
+        demand_callable(self._services.settings, recipe)
         with self._lock:
             if self._session is not None:
                 self._refuse_another(self._session)

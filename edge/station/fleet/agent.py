@@ -13,24 +13,34 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from edge.bundle.signature import SignatureInvalid, SignatureMissing
 from edge.contract.encoding import bounded
 from edge.contract.event import Event, Severity
 from edge.contract.fleet import (
     MAX_DETAIL,
+    RECIPE,
+    SETTINGS,
     Action,
     Desired,
     FleetReport,
     InForce,
+    ReleasedInForce,
     ReleaseFile,
     ReleasePhase,
     payload,
 )
-from edge.contract.verdict import Recipe
 from edge.errors import OutputNotWritable, StationError
 from edge.journal.entries import JournalError
-from edge.recipes.archive import import_recipe, read_archive_manifest
+from edge.recipes.archive import (
+    ArchiveManifest,
+    ArchiveRefused,
+    import_recipe,
+    read_archive_manifest,
+)
 from edge.recipes.folder import RecipeFolder
-from edge.station.fleet.download import ReleaseDownload
+from edge.settings.released import ReleasedSettings
+from edge.settings.released_archive import SettingsManifest, read_settings_archive
+from edge.station.fleet.download import DISK_FULL, ReleaseDownload
 from edge.station.fleet.errors import ReleaseNotFetched, ReleaseRefused
 from edge.station.fleet.inbox import DesiredInbox
 from edge.station.fleet.memory import Before, FleetMemory, InstalledRelease, MemoryFile
@@ -43,6 +53,13 @@ COUNT_INTERVAL_S = 2.0
 # After a release that did not arrive, while it is still desired.
 RETRY_S = 30.0
 SPOOL = "fleet.download"
+# Of errors that others raise, as the report names them; another one is ``unfit``.
+_REASONS: Mapping[type[StationError], str] = {
+    SignatureMissing: "unsigned",
+    SignatureInvalid: "wrong_signature",
+    ArchiveRefused: "damaged",
+    OutputNotWritable: "not_writable",
+}
 
 
 class Products(Protocol):
@@ -59,6 +76,15 @@ class Products(Protocol):
 
     def in_force(self, name: str | None) -> InForce:
         """Return what inspects parts of a recipe; with None those that name none."""
+
+    def released(self) -> ReleasedSettings | None:
+        """Return the release of settings that counts; None where the station's own count alone."""
+
+    def make_release(self, manifest: SettingsManifest, sha256: str) -> ReleasedSettings:
+        """Return a release of settings as this station takes it; raises StationError."""
+
+    def release_settings(self, released: ReleasedSettings | None) -> None:
+        """Put released settings in force, between two parts, or none; raises StationError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +110,19 @@ class AgentServices:
     record_event: Callable[[Event], None]
     clock_s: Callable[[], float] = time.monotonic
     utc_ns: Callable[[], int] = time.time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A release that was verified, and can come in force.
+
+    Attributes:
+        local: its version in the station's folder; of settings that of the release.
+        put: puts it in force; raises StationError.
+    """
+
+    local: int
+    put: Callable[[], None]
 
 
 class FleetAgent:
@@ -179,20 +218,19 @@ class FleetAgent:
         services, release = self._services, desired.release
         if release is None:
             raise ReleaseRefused("no_release", "the desired state names no release. Release again.")
-        if release.kind != "recipe":
+        if release.kind not in (RECIPE, SETTINGS):
             raise ReleaseRefused(
                 "unknown_kind",
-                f"{release}: this version of the station accepts only recipes. Update this "
-                "station.",
+                f"{release}: this version of the station accepts only recipes and settings. Update "
+                "this station.",
             )
-        known = self._memory.taken.get(release.name)
-        before = services.products.in_force(release.name)
+        known = self._memory.taken.get(release.key)
         there = known is not None and known.sha256 == release.sha256
-        if known is not None and there and before.version == known.local:
+        if known is not None and there and self._local_in_force(release) == known.local:
             self._in_force(desired, release, known.local)
             return
         self._enter(desired, ReleasePhase.FETCHING)
-        newest = self._memory.newest.get(release.name, 0)
+        newest = self._memory.newest.get(release.key, 0)
         if release.version < newest and not desired.older:
             raise ReleaseRefused(
                 "older",
@@ -203,20 +241,55 @@ class FleetAgent:
         try:
             services.download.fetch(release, spool)
             self._enter(desired, ReleasePhase.VERIFYING)
-            local = self._verified(release, spool)
+            verified = self._recipe if release.kind == RECIPE else self._settings
+            ready = verified(desired, release, spool)
         finally:
             spool.unlink(missing_ok=True)
-        self._activate(desired, release, local)
+        self._activate(desired, release, ready)
 
-    def _verified(self, release: ReleaseFile, file: Path) -> int:
-        """Take the release into the folder of recipes; return its version there."""
-        services, key = self._services, Path(self._services.download.settings.public_key)
-        manifest = read_archive_manifest(file, key)
+    def _local_in_force(self, release: ReleaseFile) -> int | str | None:
+        """Return which version of it is in force here, as ``InstalledRelease`` has it."""
+        products = self._services.products
+        if release.kind == RECIPE:
+            return products.in_force(release.name).version
+        now = products.released()
+        known = now is not None and now.name == release.name and now.sha256 == release.sha256
+        return now.version if now is not None and known else None
+
+    @property
+    def _key_file(self) -> Path:
+        return Path(self._services.download.settings.public_key)
+
+    def _settings(self, _desired: Desired, release: ReleaseFile, file: Path) -> _Ready:
+        """Check a release of settings against those of this station."""
+        manifest = read_settings_archive(file, self._key_file)
+        self._check_manifest(release, manifest)
+        products = self._services.products
+        made = products.make_release(manifest, release.sha256)
+        return _Ready(manifest.version, lambda: products.release_settings(made))
+
+    def _recipe(self, desired: Desired, release: ReleaseFile, file: Path) -> _Ready:
+        """Take a recipe into the folder of recipes."""
+        services, name = self._services, release.name
+        manifest = read_archive_manifest(file, self._key_file)
+        self._check_manifest(release, manifest)
+        unpacked = sum(one.bytes for one in manifest.files.values())
+        services.recipes.path.mkdir(parents=True, exist_ok=True)
+        services.download.demand_room(unpacked, services.recipes.path)
+        local = import_recipe(services.recipes, file, self._key_file).version
+        change = desired.change_product
+        return _Ready(local, lambda: services.products.put_in_force(name, local, change))
+
+    def _check_manifest(
+        self, release: ReleaseFile, manifest: ArchiveManifest | SettingsManifest
+    ) -> None:
+        """Demand that a file is the one that is released, and meant for this station."""
+        services = self._services
         if (manifest.name, manifest.version) != (release.name, release.version):
             raise ReleaseRefused(
                 "other_file",
-                f"the file is recipe {manifest.name!r} version {manifest.version}, the roll-out "
-                f"says {release}. Release again.",
+                f"the file is {release.kind} {manifest.name!r} version {manifest.version}, the "
+                f"roll-out says {release}. Release again.",
             )
         if not manifest.meant_for(services.station):
             meant = ", ".join(manifest.stations or ())
@@ -225,35 +298,35 @@ class FleetAgent:
                 f"{release} is meant for {meant}, not for {services.station}. Export it for this "
                 "station, too, or take the station out of the plan.",
             )
-        unpacked = sum(one.bytes for one in manifest.files.values())
-        services.recipes.path.mkdir(parents=True, exist_ok=True)
-        services.download.demand_room(unpacked, services.recipes.path)
-        return import_recipe(services.recipes, file, key).version
 
-    def _activate(self, desired: Desired, release: ReleaseFile, local: int) -> None:
+    def _activate(self, desired: Desired, release: ReleaseFile, ready: _Ready) -> None:
         services, memory = self._services, self._memory
         before = memory.before
         if before is None or before.rollout != desired.rollout:
             before = services.products.before(release.name, desired.rollout)
             product = release.name if before.version is not None else before.choice
+            if release.kind == SETTINGS:
+                product = services.products.in_force(None).name
+                update = {"kind": SETTINGS, "settings": services.products.released()}
+                before = before.model_copy(update=update)
             week, after_seq = last_week(services.journal_path, product, services.utc_ns())
             memory = memory.model_copy(
                 update={"before": before, "week": week, "after_seq": after_seq}
             )
         self._keep(memory, desired, ReleasePhase.ACTIVATING)
-        services.products.put_in_force(release.name, local, desired.change_product)
-        self._in_force(desired, release, local)
+        ready.put()
+        self._in_force(desired, release, ready.local)
 
     def _in_force(self, desired: Desired, release: ReleaseFile, local: int) -> None:
         memory = self._memory
-        newest = memory.newest.get(release.name, 0)
+        newest = memory.newest.get(release.key, 0)
         version = release.version if desired.older else max(release.version, newest)
         taken = InstalledRelease(release=release.version, sha256=release.sha256, local=local)
         self._memory = memory.model_copy(
             update={
                 "release": release,
-                "newest": {**memory.newest, release.name: version},
-                "taken": {**memory.taken, release.name: taken},
+                "newest": {**memory.newest, release.key: version},
+                "taken": {**memory.taken, release.key: taken},
             }
         )
         self._end(desired, ReleasePhase.IN_FORCE, None, f"{release} is in force")
@@ -266,18 +339,23 @@ class FleetAgent:
             )
             return
         self._enter(desired, ReleasePhase.ACTIVATING)
-        self._services.products.put_back(before)
-        now = self._services.products.in_force(before.name)
+        key = before.key
+        if before.kind == SETTINGS:
+            self._services.products.release_settings(before.settings)
+            shown = str(before.settings or "what the station's own settings say")
+        else:
+            self._services.products.put_back(before)
+            now = self._services.products.in_force(before.name)
+            name, version = now.name or before.choice or "model.path", now.version
+            shown = name if version is None else f"{name} version {version}"
         taken, newest = dict(self._memory.taken), dict(self._memory.newest)
-        given_up = taken.pop(before.name, None)
-        if given_up is not None and newest.get(before.name) == given_up.release:
+        given_up = taken.pop(key, None)
+        if given_up is not None and newest.get(key) == given_up.release:
             # It is not the newest that counts any more: the next one may have its number.
-            newest[before.name] = given_up.release - 1
+            newest[key] = given_up.release - 1
         self._memory = self._memory.model_copy(
             update={"release": None, "taken": taken, "newest": newest}
         )
-        name, version = now.name or before.choice or "model.path", now.version
-        shown = name if version is None else f"{name} version {version}"
         self._end(desired, ReleasePhase.RETURNED, None, f"{shown} is in force again")
 
     def _look_for_fall_back(self) -> None:
@@ -285,14 +363,19 @@ class FleetAgent:
         memory = self._memory
         if memory.phase is not ReleasePhase.IN_FORCE or memory.release is None:
             return
-        taken = memory.taken.get(memory.release.name)
-        now = self._services.products.in_force(memory.release.name)
-        if taken is None or now.version == taken.local:
+        taken = memory.taken.get(memory.release.key)
+        now = self._local_in_force(memory.release)
+        if taken is None or now == taken.local:
             return
         detail = (
-            f"version {now.version} is in force instead: the station rolled back to it, "
+            f"version {now} is in force instead: the station rolled back to it, "
             "or somebody here chose it; see its journal."
         )
+        if memory.release.kind == SETTINGS:
+            detail = (
+                "it is not in force any more, or not all of it: the station's own settings were "
+                "changed since, or somebody here rolled back; see its journal."
+            )
         self._memory = memory.model_copy(
             update={"phase": ReleasePhase.FELL_BACK, "reason": "fell_back", "detail": detail}
         )
@@ -346,19 +429,21 @@ class FleetAgent:
 
     def _begin_counting(self) -> None:
         memory = self._memory
-        taken = memory.taken.get(memory.release.name) if memory.release else None
+        taken = memory.taken.get(memory.release.key) if memory.release else None
         self._counter = None
         if (
             memory.release is not None
             and taken is not None
             and memory.phase is ReleasePhase.IN_FORCE
         ):
-            recipe = Recipe(memory.release.name, taken.local)
-            self._counter = PartCounter(recipe, memory.after_seq)
+            in_force = InForce(name=memory.release.name, version=taken.local)
+            if memory.release.kind == SETTINGS:
+                in_force = self._services.products.in_force(None)
+            self._counter = PartCounter(in_force.name, in_force.version, after_seq=memory.after_seq)
 
     def _report(self, again: bool = False) -> None:
         memory, services = self._memory, self._services
-        name = memory.release.name if memory.release else None
+        name = memory.release.name if memory.release and memory.release.kind == RECIPE else None
         in_force = services.products.in_force(name)
         taken = memory.taken.get(in_force.name or "")
         if taken is not None and taken.local == in_force.version:
@@ -379,6 +464,7 @@ class FleetAgent:
             reason=memory.reason,
             detail=memory.detail,
             in_force=in_force,
+            settings=_shown(services.products.released()),
             since=since,
             week=memory.week,
         )
@@ -387,8 +473,18 @@ class FleetAgent:
             services.publish(payload(report))
 
 
+def _shown(released: ReleasedSettings | None) -> ReleasedInForce | None:
+    if released is None:
+        return None
+    return ReleasedInForce(name=released.name, version=released.version, sha256=released.sha256)
+
+
 def _reason(error: StationError) -> str:
-    """Return the kind of an error as the report names it: ``SignatureMissing`` is ``unsigned``."""
-    return {"SignatureMissing": "unsigned", "SignatureInvalid": "wrong_signature"}.get(
-        type(error).__name__, "damaged" if type(error).__name__ == "ArchiveRefused" else "unfit"
-    )
+    """Return the kind of an error as the report names it."""
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno in DISK_FULL:
+        return "disk_full"
+    for kind, reason in _REASONS.items():
+        if isinstance(error, kind):
+            return reason
+    return "unfit"

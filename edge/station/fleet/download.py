@@ -1,10 +1,11 @@
 """A release's file: from an allowed address onto the station's disk, bounded and of its hash."""
 
+import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +19,7 @@ from edge.station.fleet.errors import ReleaseNotFetched, ReleaseRefused
 CHUNK_BYTES = 2**20
 # What the station needs itself while a release is taken in.
 RESERVED_BYTES = 64 * 2**20
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,8 @@ class ReleaseDownload:
         """Bring the file to the disk; its signature is not looked at here.
 
         Raises:
-            ReleaseRefused: it may not come from there, is too large, or is another file.
+            ReleaseRefused: it may not come from there, is too large, is another file, or the disk
+                does not take it.
             ReleaseNotFetched: it cannot be reached, or not within ``fleet.fetch_s``.
         """
         check_allowed(release.address, self.settings.addresses)
@@ -83,13 +86,17 @@ class ReleaseDownload:
     def _copy(self, source: IO[bytes], release: ReleaseFile, target: Path) -> None:
         until_s = self.clock_s() + self.settings.fetch_s
         sha256, size = hashlib.sha256(), 0
-        with create_new(target, 0o600) as file:
+        with ExitStack() as held:
+            with _onto_disk(target.parent):
+                file = held.enter_context(create_new(target, 0o600))
             while chunk := source.read(CHUNK_BYTES):
                 size += len(chunk)
                 if size > release.bytes:
                     break
                 sha256.update(chunk)
-                file.write(chunk)
+                with _onto_disk(target.parent):
+                    file.write(chunk)
+                    file.flush()
                 if self.ending():
                     raise ReleaseNotFetched(
                         "the station is stopping; the release will be fetched again."
@@ -130,6 +137,21 @@ def check_allowed(address: str, allowed: Sequence[str]) -> None:
             f"{address!r} is not below any of fleet.addresses. Put the release where this "
             "station may fetch it, or add the address to its settings.",
         )
+
+
+@contextmanager
+def _onto_disk(folder: Path) -> Iterator[None]:
+    """Name the disk where it refuses what is written in the block."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in DISK_FULL
+        raise ReleaseRefused(
+            "disk_full" if full else "not_writable",
+            f"{folder}: the release cannot be written ({error.strerror}). "
+            + ("Make room" if full else "Check the disk and its permissions")
+            + ", and resume the roll-out.",
+        ) from error
 
 
 def free_bytes(folder: Path) -> int:

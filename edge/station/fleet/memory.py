@@ -6,7 +6,15 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from edge.atomic_files import open_regular, write_whole
-from edge.contract.fleet import FleetMessage, PartCounts, ReleaseFile, ReleasePhase, RolloutId
+from edge.contract.fleet import (
+    RECIPE,
+    FleetMessage,
+    PartCounts,
+    ReleaseFile,
+    ReleasePhase,
+    RolloutId,
+)
+from edge.settings.released import ReleasedSettings
 
 FILE_NAME = "fleet.json"
 MAX_BYTES = 2**20
@@ -23,12 +31,21 @@ class Before(FleetMessage):
         name: of its recipe.
         version: of the folder that was in force of this recipe; None for none.
         choice: recipe that parts without a name were inspected for; None for ``model.path``.
+        kind: of the release; of ``settings`` the name is that of the release.
+        settings: that were released before; None for the file's alone.
     """
 
     rollout: RolloutId
     name: str
     version: int | None
     choice: str | None
+    kind: str = RECIPE
+    settings: ReleasedSettings | None = None
+
+    @property
+    def key(self) -> str:
+        """As ``ReleaseFile.key``."""
+        return self.name if self.kind == RECIPE else f"{self.kind}/{self.name}"
 
 
 class InstalledRelease(FleetMessage):
@@ -51,8 +68,8 @@ class FleetMemory(FleetMessage):
         rollout, claim, step: of the newest desired state that was followed.
         before: of the newest roll-out that changed something.
         after_seq: newest verdict before the release came in force.
-        newest: by name of a recipe, the newest release that was in force.
-        taken: by name of a recipe, the release that came in force last.
+        newest: by ``ReleaseFile.key``, the newest release that was in force.
+        taken: by ``ReleaseFile.key``, the release that came in force last.
     """
 
     rollout: RolloutId | None = None

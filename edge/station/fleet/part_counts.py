@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from edge.contract.fleet import PartCounts
-from edge.contract.verdict import Recipe
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query, newest_first, query
 
@@ -23,8 +22,12 @@ Decided = tuple[str, float | None]
 class PartCounter:
     """Counts the newest parts of one version of a recipe, from a number of the journal on."""
 
-    def __init__(self, recipe: Recipe, after_seq: int) -> None:
-        self._recipe = recipe
+    def __init__(self, recipe_id: str | None, version: int | str | None, *, after_seq: int) -> None:
+        """Args:
+        recipe_id: None for parts of a model without a name.
+        after_seq: number of the newest verdict that does not count.
+        """
+        self._recipe = (recipe_id, version)
         self._seq = after_seq
         self._parts: deque[Decided] = deque(maxlen=MAX_PARTS)
 
@@ -38,7 +41,7 @@ class PartCounter:
         for row in islice(query(journal, wanted), MAX_READ):
             self._seq = row.seq
             verdict = json.loads(row.payload)
-            if _recipe(verdict) == (self._recipe.id, self._recipe.version):
+            if _recipe(verdict) == self._recipe:
                 self._parts.append(_decided(verdict))
         return counted(self._parts)
 

@@ -5,10 +5,14 @@ from collections.abc import Callable, Mapping
 
 from edge.contract.event import Datum
 from edge.contract.fleet import InForce
+from edge.recipes.errors import RecipeNameInvalid
 from edge.recipes.folder import RecipeFolder
+from edge.settings.released import ReleasedSettings
+from edge.settings.released_archive import SettingsManifest
 from edge.station.fleet.errors import ReleaseRefused
 from edge.station.fleet.memory import Before
 from edge.station.model.manager import ModelExchangeBusy, ModelManager
+from edge.station.model.recipe_limits import demand_callable
 
 # A model that takes longer to compile and test will not come.
 BUSY_LIMIT_S, BUSY_PAUSE_S = 600.0, 1.0
@@ -46,6 +50,10 @@ class StationProducts:
                 f"recipe.id {name!r} of the settings names model.path, so a recipe of this name "
                 "would never inspect. Leave recipe out of the settings, or rename one of them.",
             )
+        try:
+            demand_callable(self._model.settings, name)
+        except RecipeNameInvalid as error:
+            raise ReleaseRefused("uncallable", str(error)) from error
         if change_product or live is None or live.id == name:
             self._patiently(
                 lambda: self._reload(lambda: self._model.choose_recipe(name, version, release=True))
@@ -59,6 +67,15 @@ class StationProducts:
                 lambda: self._model.put_back(before.name, before.version, before.choice)
             )
         )
+
+    def released(self) -> ReleasedSettings | None:
+        return self._model.released
+
+    def make_release(self, manifest: SettingsManifest, sha256: str) -> ReleasedSettings:
+        return self._model.make_release(manifest.name, manifest.version, sha256, manifest.settings)
+
+    def release_settings(self, released: ReleasedSettings | None) -> None:
+        self._patiently(lambda: self._reload(lambda: self._model.release_settings(released)))
 
     def _patiently(self, change: Callable[[], object]) -> None:
         """Carry a change out; while another one is under way, try again."""

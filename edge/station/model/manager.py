@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import openvino
+from pydantic import JsonValue
 
 from edge.bundle.manifest import Bundle, manifest_sha256, precision_text
 from edge.bundle.mask_file import read_mask_file
@@ -22,12 +23,24 @@ from edge.recipes.errors import RecipeError, RecipeUnknown
 from edge.recipes.folder import RecipeListing
 from edge.settings.layers import SettingsLayers, chosen_recipe
 from edge.settings.overrides import ModelInForce
+from edge.settings.released import ReleasedSettings
 from edge.settings.station import Settings
 from edge.station.model.configured import ConfiguredModel, load_configured
 from edge.station.model.inspectors import run_plan
-from edge.station.model.recipe_limits import demand_callable, model_bytes, recipes_in_force
+from edge.station.model.recipe_limits import (
+    demand_callable,
+    find_uncallable,
+    model_bytes,
+    recipes_in_force,
+    uncallable_warning,
+)
 from edge.station.model.releases import Releases
-from edge.station.model.reloadable_settings import check_exchangeable, described, only_decision
+from edge.station.model.reloadable_settings import (
+    changed_keys,
+    check_exchangeable,
+    described,
+    only_decision,
+)
 from edge.station.model.resident_recipes import ResidentRecipes
 from edge.station.model.store import Change, ExchangeResult, LoadedModel, ModelStore
 from edge.station.model.tuning import tuning_path
@@ -84,7 +97,7 @@ class ModelManager:
 
         Raises:
             BundleError, ModelError: the model cannot be used.
-            RecipeError: a recipe in force cannot be called.
+            RecipeError: the folder of recipes cannot be read.
         """
         self.settings = settings
         self._layers = layers
@@ -98,10 +111,8 @@ class ModelManager:
         self._reread = reread
         self._record_event = record_event
         self._releases = releases
-        for name in demand_callable(settings, recipes_in_force(settings)):
-            log.warning(
-                "recipe %s is not a number, so the PLC cannot select it (docs/modbus.md)", name
-            )
+        for name in find_uncallable(settings, recipes_in_force(settings)):
+            log.warning("%s", uncallable_warning(name))
         first = self._load(Path(settings.model.path))
         self._remember_release(first)
         self.store = ModelStore(
@@ -111,7 +122,7 @@ class ModelManager:
             trial=trial,
             on_changed=self._on_changed,
             may_return=self._share_recipe,
-            on_rollback=self._put_version_back,
+            on_rollback=self._put_back_beside,
         )
         if settings.recipes is not None and layers is not None:
             self.recipes = ResidentRecipes(
@@ -313,6 +324,7 @@ class ModelManager:
         folder = layers.recipes
         release = release and recipe is None and folder is not None and isinstance(version, int)
         if release and version is not None:
+            demand_callable(self.settings, asked)
             recipe = Recipe(asked, version)
         if recipe is None or folder is None:
             raise RecipeUnknown(
@@ -353,9 +365,42 @@ class ModelManager:
         folder = self._layers.recipes if self._layers is not None else None
         if folder is None or self.recipes is None:
             raise RecipeUnknown("this station has one model and no recipes. Set recipes.folder.")
+        demand_callable(self.settings, name)
         self.recipes.load(Recipe(name, version))
         with self._exclusively():
             folder.put_in_force(name, version)
+
+    @property
+    def released(self) -> ReleasedSettings | None:
+        """The release of settings that counts, all of it; None where the file's alone count."""
+        return self._layers.released if self._layers is not None else None
+
+    def make_release(
+        self, name: str, version: int, sha256: str, settings: dict[str, dict[str, JsonValue]]
+    ) -> ReleasedSettings:
+        """Return a release of settings for this station, on what its file says now.
+
+        Raises:
+            ConfigurationError: it does not fit, or the file cannot be used.
+        """
+        assert self._layers is not None  # a station that takes releases has some
+        return self._layers.make_release(name, version, sha256, settings)
+
+    def release_settings(self, released: ReleasedSettings | None) -> Mapping[str, Datum]:
+        """Put released settings in force between two parts, or with None the file's alone.
+
+        Raises:
+            StationError: they must not be in force; nothing was changed.
+        """
+        layers = self._layers
+        assert layers is not None  # a station that takes releases has some
+        with self._exclusively():
+            kept = layers.release(released)
+            try:
+                return self._reload()
+            except BaseException:
+                layers.restore_release(kept)
+                raise
 
     def put_back(self, name: str, version: int | None, choice: str | None) -> Mapping[str, Datum]:
         """Put in force what was before a release: of its recipe, and what is inspected for.
@@ -468,6 +513,22 @@ class ModelManager:
         assert isinstance(before, ConfiguredModel) and isinstance(now, ConfiguredModel)
         first, second = chosen_recipe(before.settings), chosen_recipe(now.settings)
         return (first and first.id) == (second and second.id)
+
+    def _put_back_beside(self, given_up: LoadedModel, before: LoadedModel) -> str:
+        """Put back what else belongs to the model given up: a release of settings, a version.
+
+        Returns:
+            What was done, for people; empty for nothing.
+
+        Raises:
+            RecipeError, OutputNotWritable: they stay in force.
+        """
+        assert isinstance(given_up, ConfiguredModel) and isinstance(before, ConfiguredModel)
+        done = [self._put_version_back(given_up, before)]
+        if self._layers is not None:
+            keys = changed_keys(given_up.settings, before.settings)
+            done.append(self._layers.follow_rollback(keys))
+        return "; ".join(filter(None, done))
 
     def _put_version_back(self, given_up: LoadedModel, before: LoadedModel) -> str:
         """Have parts that name the recipe judged by the version that a rollback brings back, too.

@@ -36,30 +36,35 @@ def recipes_in_force(settings: Settings) -> list[str]:
     return [one.name for one in listing if one.in_force is not None]
 
 
-def demand_callable(settings: Settings, names: Iterable[str]) -> list[str]:
-    """Demand that a number that names a recipe fits the register that calls it.
-
-    Args:
-        names: of recipes in force.
-
-    Returns:
-        Names that a PLC cannot call: they are no numbers.
-
-    Raises:
-        RecipeNameInvalid: one is a number, and no register holds it.
-    """
+def find_uncallable(settings: Settings, names: Iterable[str]) -> list[str]:
+    """Return those of the recipes that a PLC triggers for here and cannot call."""
     if settings.leader != "modbus" or not settings.camera.trigger.by_message:
         return []
-    uncallable = [name for name in names if recipe_number(name) is None]
-    for name in uncallable:
-        if _is_number(name):
-            raise RecipeNameInvalid(
-                f"recipe {name}: no PLC can select it: the register recipe holds whole "
-                f"numbers from 1 to {MAX_RECIPE_NUMBER} without leading zeros. Add its model "
-                "under another number (edge-run --recipe add), and move its folder out of "
-                "recipes.folder."
-            )
-    return uncallable
+    return [name for name in names if recipe_number(name) is None]
+
+
+def uncallable_warning(name: str) -> str:
+    """Return what to say of a recipe that ``find_uncallable`` found."""
+    return (
+        f"recipe {name}: the PLC cannot select it: the register recipe holds whole numbers from 1 "
+        f"to {MAX_RECIPE_NUMBER} without leading zeros (docs/modbus.md). It can be chosen at the page."
+    )
+
+
+def demand_callable(settings: Settings, name: str) -> None:
+    """Demand that a number that is to name a recipe fits the register that calls it.
+
+    A name in words is for those who choose; a number that cannot be called is a mistake.
+
+    Raises:
+        RecipeNameInvalid: the PLC that triggers here could not call it.
+    """
+    if _is_number(name) and find_uncallable(settings, [name]):
+        raise RecipeNameInvalid(
+            f"recipe {name}: no PLC can select it: the register recipe holds whole numbers from 1 "
+            f"to {MAX_RECIPE_NUMBER} without leading zeros. Use another number, or a name in words "
+            "for a recipe that people choose."
+        )
 
 
 def demand_room(section: RecipesSettings, name: object, size_bytes: int) -> None:

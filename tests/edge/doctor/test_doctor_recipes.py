@@ -15,13 +15,17 @@ from edge.imaging.frame import Frame
 from edge.recipes.errors import RecipeNameInvalid
 from edge.recipes.folder import RecipeFolder
 from edge.settings.code import CodeSettings
+from edge.settings.layers import SettingsLayers
 from edge.settings.station import Settings
+from edge.station.model.manager import ModelManager
 from edge.station.model.recipe_limits import (
     RecipeTooLarge,
     demand_callable,
     demand_room,
+    find_uncallable,
     recipe_number,
 )
+from edge.station.model.releases import Releases
 from tests.edge.conftest import EdgeRun
 from tests.support.recipes import add_recipe
 from tests.support.small_bundle import write_images
@@ -89,24 +93,55 @@ def test_a_plc_calls_recipes_by_numbers_that_fit_its_register(
     assert recipe_number(name) == number
 
 
-def test_a_number_that_no_register_holds_is_refused_where_a_plc_triggers(
+def test_a_number_that_no_register_holds_is_refused_where_a_plc_triggers_and_never_stops_a_start(
     tmp_path: Path, bundle: Path, edge_run: EdgeRun
 ) -> None:
     led = Settings.model_validate(station(tmp_path, bundle))
-    assert demand_callable(led, ["7", "bottle"]) == ["bottle"]
+    assert find_uncallable(led, ["7", "007", "bottle"]) == ["007", "bottle"]
+    demand_callable(led, "bottle")  # for those who choose
     with pytest.raises(RecipeNameInvalid):
-        demand_callable(led, ["007"])
+        demand_callable(led, "007")
     other = Settings.model_validate(station(tmp_path, bundle, modbus=False))
-    assert demand_callable(other, ["007", "bottle"]) == []
+    assert find_uncallable(other, ["007", "bottle"]) == []
+    demand_callable(other, "007")
 
-    add_recipe(RecipeFolder(tmp_path / "recipes"), "70000", bundle)
     write_images(tmp_path / "frames", good=1)
-    config = tmp_path / "station.yaml"
+    config, recipes = tmp_path / "station.yaml", tmp_path / "recipes"
     config.write_text(yaml.safe_dump(station(tmp_path, bundle)))
-    for arguments in (("--check",), ()):
-        refused = edge_run("--config", config, *arguments)
+    for action in ("add", "import", "use"):
+        add_recipe(RecipeFolder(tmp_path / "workshop"), "70000", bundle)
+        file = tmp_path / "70000.recipe"
+        if action == "import":
+            of_workshop = ("--recipes", tmp_path / "workshop")
+            assert edge_run("--recipe", "export", "70000", file, *of_workshop).returncode == 0
+        if action == "use":
+            add_recipe(RecipeFolder(recipes), "70000", bundle)  # as before a PLC was there
+        words = {"add": ("70000", bundle), "import": (file,), "use": ("70000@1",)}[action]
+        refused = edge_run("--config", config, "--recipe", action, *words)
         assert refused.returncode == 78, refused.stderr
-        assert "recipe 70000: no PLC can call it" in refused.stderr
+        assert "recipe 70000: no PLC can select it" in refused.stderr
+
+    checked = edge_run("--config", config, "--check")
+    assert checked.returncode == 0, checked.stderr
+    assert "recipe 70000: the PLC cannot select it" in checked.stderr
+    assert grades(station(tmp_path, bundle))[-1] == ("recipes", Grade.ADVICE)
+    layers = SettingsLayers(led, lambda: led, tmp_path)
+    model = ModelManager(
+        settings=led,
+        tuning=tmp_path / "tuning.json",
+        simulated=True,
+        trial=lambda: None,
+        reread=layers.reread,
+        record_event=lambda _: None,
+        releases=Releases(None),
+        layers=layers,
+    )
+    for change in (
+        lambda: model.choose_recipe("70000", 2, release=True),
+        lambda: model.offer_recipe("70000", 2),
+    ):
+        with pytest.raises(RecipeNameInvalid):
+            change()
 
 
 def test_the_code_of_an_image_of_the_camera_is_read() -> None:

@@ -1,26 +1,39 @@
 """What a station takes and what it refuses, with real files, models and memory, without a line."""
 
 import hashlib
+import itertools
 import json
+import os
 import shutil
+import subprocess
+import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edge.bundle.signing import load_private_key
+from edge.cli.sign import main as sign
 from edge.contract.event import Event
-from edge.contract.fleet import Action, Desired, ReleaseFile, payload
+from edge.contract.fleet import Action, Desired, FleetReport, ReleaseFile, payload
+from edge.fleet.judgement import Seen
 from edge.fleet.plan import read_plan
 from edge.fleet.release_file import put_release, read_release
+from edge.fleet.rollout import Rollout, Stage, advance, make_desired
 from edge.imaging.frame import Frame
+from edge.journal.entries import Entry, RecordKind
 from edge.settings.fleet import FleetSettings
+from edge.settings.released import RELEASABLE
 from edge.station.fleet.agent import AgentServices, FleetAgent
 from edge.station.fleet.download import ReleaseDownload
 from edge.station.fleet.inbox import DesiredInbox
 from edge.station.fleet.memory import MemoryFile
 from edge.station.fleet.products import StationProducts
+from edge.station.model.reloadable_settings import only_decision
 from tests.support.broker import Broker
 from tests.support.fleet import Plant, make_key
 from tests.support.journaling import running_writer
@@ -28,7 +41,7 @@ from tests.support.recipe_site import RecipeSite
 
 STATION = "plant/line/a/top"
 OWN, OTHER = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11", "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a12"
-GIB = 2**30
+GIB, HOUR_NS = 2**30, 3_600_000_000_000
 
 
 class Station:
@@ -40,6 +53,8 @@ class Station:
         self.reports: list[Mapping[str, Any]] = []
         self.events: list[Event] = []
         self.free_bytes = GIB
+        self.utc_ns = time.time_ns
+        self._seconds = itertools.count(0.0, 10.0)
         with running_writer(self.site.journal) as writer:
             self._journal = writer.path
         self.order = (1, 0)
@@ -68,13 +83,27 @@ class Station:
                 inbox=self._inbox,
                 publish=self.reports.append,
                 record_event=self.events.append,
+                clock_s=lambda: next(self._seconds),
+                utc_ns=self.utc_ns,
             )
         )
+
+    def inspect(self, version: int, *results: str) -> None:
+        """Record parts of the product, by the station's own clock."""
+        with running_writer(self.site.journal, utc_ns=self.utc_ns) as writer:
+            for result in results:
+                content = {"schema": "verdict/1", "result": result, "duration_ms": {"total": 40.0}}
+                content |= {"recipe": {"id": "nut", "version": version}}
+                writer.write(Entry(RecordKind.VERDICT, content, result))
 
     def ask(self, agent: FleetAgent, content: Desired | bytes) -> Mapping[str, Any]:
         """Let the agent follow a desired state; return its last report."""
         raw = content if isinstance(content, bytes) else json.dumps(payload(content)).encode()
         self._inbox.put(raw)
+        return self.go_on(agent)
+
+    def go_on(self, agent: FleetAgent) -> Mapping[str, Any]:
+        """Let the agent do what is due; return its last report."""
         rounds = iter((False, True))
         agent.run(lambda: next(rounds))
         return self.reports[-1]
@@ -132,6 +161,33 @@ def test_what_a_station_inspects_for_stays_where_the_release_is_of_another_produ
     assert live is not None and live.id == "bottle"
 
 
+@pytest.mark.parametrize("ahead_h", [-9, 9])
+def test_a_clock_that_is_hours_wrong_and_is_set_right_meanwhile_changes_no_roll_out(
+    station: Station, ahead_h: int
+) -> None:
+    station.utc_ns = lambda: time.time_ns() + ahead_h * HOUR_NS
+    station.inspect(1, *["OK"] * 19, "NOK")
+    agent = station.agent()
+    release = station.released(station.plant.release())
+    plan = read_plan(station.plant.plan(canary={"share": 0.01, "minutes": 0, "parts": 4}))
+    waves = ((STATION,),)
+    rollout = Rollout(id="one", claim=1, release=release, plan=plan, waves=waves)
+    desired = make_desired(rollout, Action.TAKE, OWN).model_copy(update={"change_product": True})
+    report = station.ask(agent, desired)
+    assert (report["phase"], report["week"]["ok"], report["week"]["nok"]) == ("in_force", 19, 1)
+
+    station.utc_ns = time.time_ns  # the time server is found
+    local = report["in_force"]["version"]
+    station.inspect(local, "OK", "OK", "OK")
+    for more, stage in ((0, Stage.RUNNING), (1, Stage.DONE)):
+        station.inspect(local, *["NOK"] * more)
+        report = station.go_on(station.agent())
+        seen = Seen(report=FleetReport.model_validate(report), online=True)
+        assert seen.report is not None and seen.report.since is not None
+        assert seen.report.since.parts == 3 + more
+        assert advance(rollout, {STATION: seen}).stage is stage
+
+
 def test_an_older_release_is_taken_only_where_the_plan_says_so(station: Station) -> None:
     older, newer = (station.released(station.plant.release()) for _ in range(2))
     agent = station.agent()
@@ -150,6 +206,153 @@ def test_a_damaged_memory_is_reported_and_keeps_no_station_from_starting(
     (tmp_path / "fleet.json").write_bytes(content)
     assert MemoryFile(tmp_path).read().claim == 0
     assert "fleet.json: not used (damaged)" in caplog.text
+
+
+@pytest.fixture
+def releasing(station: Station) -> Station:
+    """A station that takes releases of settings."""
+    station.site.written |= {
+        "mqtt": {"url": "mqtt://127.0.0.1", "station": STATION},
+        "fleet": station.plant.fleet_settings(),
+    }
+    return station
+
+
+def test_released_settings_lie_over_the_files_survive_a_restart_and_go_back(
+    releasing: Station,
+) -> None:
+    station, site = releasing, releasing.site
+    first = station.released(station.plant.settings({"decision": {"guard_band": 0.05}}))
+    second = station.released(
+        station.plant.settings({"decision": {"smallest_region_px": 9}}, version=2)
+    )
+    agent = station.agent()
+    report = station.ask(agent, station.desire(first))
+    assert (report["phase"], report["settings"]["version"]) == ("in_force", 1), report["detail"]
+    assert report["in_force"]["name"] == "bottle"
+    assert site.model.settings.decision.guard_band == 0.05
+
+    agent = station.agent()  # as after a kill
+    assert site.model.settings.decision.guard_band == 0.05
+    assert station.ask(agent, station.desire(first))["phase"] == "in_force"
+    report = station.ask(agent, station.desire(second, rollout="two"))
+    assert (report["phase"], report["settings"]["version"]) == ("in_force", 2)
+    decision = site.model.settings.decision
+    assert (decision.guard_band, decision.smallest_region_px) == (0.0, 9)
+
+    older = station.ask(agent, station.desire(first, rollout="three"))
+    assert (older["phase"], older["reason"]) == ("refused", "older")
+    report = station.ask(agent, station.desire(None, rollout="two", action=Action.RETURN))
+    assert (report["phase"], report["settings"]["version"]) == ("returned", 1)
+    assert "settings guard-band version 1" in report["detail"]
+    assert site.model.settings.decision.guard_band == 0.05
+
+    # The next version may have the number that was given up; and the file has the last word.
+    again = station.released(station.plant.settings({"image": {"min_mean": 2.0}}, version=2))
+    report = station.ask(agent, station.desire(again, rollout="four"))
+    assert report["phase"] == "in_force", report["detail"]
+    assert site.model.settings.image.min_mean == 2.0
+    site.written["image"] = {"min_mean": 3.0}
+    site.model.reload()
+    assert site.model.settings.image.min_mean == 3.0
+    report = station.go_on(agent)
+    assert (report["phase"], report["settings"]) == ("fell_back", None)
+
+
+def of_a_restart(station: Station) -> Path:
+    return packed(station, {"journal": {"max_rows": 1000}})
+
+
+def of_no_such_value(station: Station) -> Path:
+    return packed(station, {"decision": {"guard_band": 0.7}})
+
+
+def of_another_camera(station: Station) -> Path:
+    station.site.trial_frame = Frame(
+        pixels=np.zeros((64, 64, 3), np.uint8), number=1, captured_ns=0, captured_utc_ns=0
+    )
+    crop = {"x": 500, "y": 0, "width": 100, "height": 100}
+    return packed(station, {"camera": {"crop": crop}})
+
+
+def of_a_foreign_key(station: Station) -> Path:
+    key, _ = make_key(station.plant.folder, "foreign")
+    return packed(station, {"decision": {"guard_band": 0.1}}, key=key)
+
+
+def of_other_stations(station: Station) -> Path:
+    return packed(station, {"decision": {"guard_band": 0.1}}, stations=("plant/line/b/top",))
+
+
+def packed(station: Station, settings: dict[str, Any], **changes: Any) -> Path:
+    """Write a release without the checks of the command, as somebody else's would be."""
+    file, key = station.plant.folder / "made.settings", changes.get("key", station.plant.private)
+    manifest = {"schema_version": "settings-release/1", "name": "made", "version": 1}
+    manifest |= {"settings": settings}
+    manifest |= {"stations": changes["stations"]} if "stations" in changes else {}
+    text = json.dumps(manifest).encode()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("manifest.json", text)
+        archive.writestr("manifest.sig", load_private_key(key).sign(text))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("make", "phase", "reason", "words"),
+    [
+        (of_a_restart, "refused", "unfit", "journal.max_rows: no release sets that"),
+        (of_no_such_value, "refused", "unfit", "decision.guard_band: must be less than 0.5"),
+        (of_another_camera, "failed", "unfit", "crop"),
+        (of_a_foreign_key, "refused", "wrong_signature", "is not a signature"),
+        (of_other_stations, "refused", "foreign", "is meant for plant/line/b/top"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_and_change_nothing(
+    releasing: Station,
+    make: Callable[[Station], Path],
+    phase: str,
+    reason: str,
+    words: str,
+) -> None:
+    station, agent = releasing, releasing.agent()
+    before = station.site.model.settings
+    content = make(station).read_bytes()
+    place = station.plant.address / "made.settings"
+    place.write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    release = ReleaseFile(
+        kind="settings",
+        name="made",
+        version=1,
+        sha256=sha256,
+        bytes=len(content),
+        address=str(place),
+    )
+    report = station.ask(agent, station.desire(release))
+    assert (report["phase"], report["reason"]) == (phase, reason), report["detail"]
+    assert words in report["detail"]
+    assert station.site.model.settings == before
+    assert report["settings"] is None
+
+
+def test_a_release_sets_nothing_that_a_running_station_does_not_take_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = [f"{section}.{key}" for section in RELEASABLE for key in RELEASABLE[section]]
+    assert only_decision(keys)
+    private, _ = make_key(tmp_path)
+    for content, words in (
+        ("model: {path: other.xml}", "model.path: no release sets that"),
+        ("decision: {mask: mask.yaml}", "decision.mask: no release sets that"),
+        ("decision: 7", "settings.decision must be a valid dictionary"),
+        ("", "settings must have at least 1 item"),
+    ):
+        part, file = tmp_path / "part.yaml", tmp_path / "made.settings"
+        part.write_text(content)
+        command = ["settings", str(part), str(file), "--name", "a", "--version", "1"]
+        assert sign([*command, "--key", str(private)]) == 78
+        assert words in capsys.readouterr().err
+        assert not file.exists()
 
 
 def test_a_command_that_has_lost_the_lead_changes_nothing(station: Station) -> None:
@@ -265,6 +468,29 @@ def test_what_must_not_come_in_force_does_not(
     assert station.site.model.recipe == before
     assert station.site.folder.versions("nut") == versions
     assert not list(station.site.journal.glob("fleet.download*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_disk_that_fills_while_a_release_is_unpacked_is_named(station: Station) -> None:
+    release, agent = station.released(station.plant.release()), station.agent()
+    recipes = station.site.folder.path
+    aside = recipes.rename(recipes.with_name("aside"))
+    recipes.mkdir()
+    used = sum(file.stat().st_size for file in aside.rglob("*.*"))
+    size = f"size={used + 64 * 1024}"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(recipes)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting is not permitted here")
+    try:
+        shutil.copytree(aside, recipes, symlinks=True, dirs_exist_ok=True)
+        with (recipes / "others").open("wb", 0) as others, suppress(OSError):
+            while others.write(bytes(4096)):
+                pass
+        report = station.ask(agent, station.desire(release))
+    finally:
+        subprocess.run(["umount", str(recipes)], check=True)
+    assert (report["phase"], report["reason"]) == ("refused", "disk_full"), report["detail"]
+    assert "No space left" in report["detail"]
 
 
 def test_a_release_for_another_camera_fails_its_trial_and_the_station_goes_on(

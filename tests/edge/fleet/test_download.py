@@ -1,6 +1,7 @@
 """A release fetched over HTTP and S3: bounded, of its hash, and from nowhere else."""
 
 import hashlib
+import os
 import random
 import socket
 import subprocess
@@ -94,6 +95,38 @@ def test_a_release_comes_whole_over_http_or_not_at_all(
         download.fetch(release, target)
     assert refused.value.reason == reason
     assert not target.exists() or target.stat().st_size <= len(CONTENT)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_disk_that_fills_during_the_download_is_named(tmp_path: Path) -> None:
+    disk, file = tmp_path / "disk", tmp_path / "released"
+    disk.mkdir()
+    file.write_bytes(2 * CONTENT)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting is not permitted here")
+    download = ReleaseDownload(
+        settings=FleetSettings(addresses=(str(tmp_path),), public_key="key.pem"),
+        clock_s=lambda: 0.0,
+        free_bytes=lambda _: 2**40,  # when it began
+        ending=lambda: False,
+    )
+    release = ReleaseFile(
+        name="nut",
+        version=1,
+        sha256=hashlib.sha256(2 * CONTENT).hexdigest(),
+        bytes=2 * len(CONTENT),
+        address=str(file),
+    )
+    try:
+        with pytest.raises(ReleaseRefused, match=f"^{disk}: .*No space left") as refused:
+            download.fetch(release, disk / "file")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert refused.value.reason == "disk_full"
+    with pytest.raises(ReleaseRefused, match=r"not be written") as refused:
+        download.fetch(release, tmp_path / "released" / "file")  # below a file
+    assert refused.value.reason == "not_writable"
 
 
 @pytest.fixture

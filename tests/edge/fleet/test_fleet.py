@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,27 @@ def test_a_release_reaches_two_stations_and_is_rolled_back(plant: Plant) -> None
             ("plant/line/a/top", "nut", "online"),
             ("plant/line/b/top", "nut", "online"),
         ]
+
+        settings = plant.settings({"decision": {"guard_band": 0.05}, "image": {"min_mean": 1.0}})
+        code, output = plant.fleet("release", settings, "--plan", plant.plan())
+        assert (code, "done" in output) == (0, True), output
+        report = plant.reports()["b"]
+        assert report["settings"]["name"] == "guard-band"
+        assert (report["in_force"]["name"], report["in_force"]["version"]) == ("nut", 1)
+        changed = [one for one in events(plant, "b") if one["kind"] == "decision_changed"]
+        assert "decision.guard_band 0.0 → 0.05" in changed[-1]["detail"]
+        code, output = plant.fleet("rollback")
+        assert (code, "rolled back" in output) == (0, True), output
+        assert [plant.reports()[name]["settings"] for name in "ab"] == [None, None]
+        plant.broker.collect(
+            "/event", lambda got: any("guard_band 0.05 → 0.0" in one["detail"] for one in got)
+        )
+
+
+def events(plant: Plant, name: str) -> list[dict[str, Any]]:
+    topic = f"vi/v1/plant/line/{name}/top/event"
+    plant.broker.collect("/event", lambda got: any(e["kind"] == "decision_changed" for e in got))
+    return [content for where, content in plant.broker.messages() if where == topic]
 
 
 def until_online(plant: Plant, station: str) -> None:

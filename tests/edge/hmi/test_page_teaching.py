@@ -26,6 +26,7 @@ from edge.imaging.frame import Frame, FrameStatus, Pixels
 from edge.imaging.image_files import read_image
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query, query
+from edge.recipes.errors import RecipeNameInvalid
 from edge.recipes.folder import RecipeFolder
 from edge.recipes.taught import read_taught
 from edge.settings.station import Settings
@@ -196,13 +197,14 @@ def ended_with_its_station(station: PageStation, recipes: RecipeFolder) -> None:
 class Bench:
     """Teaching without a station: frames are handed in, and each is looked at before the next."""
 
-    def __init__(self, folder: Path, teacher: Path, **teach: str) -> None:
+    def __init__(self, folder: Path, teacher: Path, *, plc: bool = False, **teach: str) -> None:
         (folder / "recipes").mkdir(parents=True, exist_ok=True)
         public_key = teach.pop("public_key", None)
         settings = Settings.model_validate(
             {
-                "camera": {"uri": "none"},
+                "camera": {"uri": "none", "trigger": {"mode": "software" if plc else "free_run"}},
                 "model": {"path": "none.xml", "public_key": public_key},
+                "modbus": {"host": "127.0.0.1"} if plc else None,
                 "journal": {"folder": str(folder / "journal")},
                 "recipes": {"folder": str(folder / "recipes"), "max_images": 3},
                 "teach": {"teacher": str(teacher), **teach},
@@ -221,8 +223,8 @@ class Bench:
             )
         )
 
-    def begin(self, name: str = "Kim") -> None:
-        self.teaching.do(BeginTeaching(body=TeachBody(recipe="nut")), Actor(name, "1.2.3.4"))
+    def begin(self, name: str = "Kim", recipe: str = "nut") -> None:
+        self.teaching.do(BeginTeaching(body=TeachBody(recipe=recipe)), Actor(name, "1.2.3.4"))
 
     def capture(self, pixels: Pixels, status: FrameStatus = FrameStatus.COMPLETE) -> str:
         """Return why a frame is not taken to teach with; empty where it is."""
@@ -243,6 +245,14 @@ class Bench:
         now = self.teaching.status()
         assert len(now.images) - len(before.images) + now.not_taken - before.not_taken == 1
         return now.why_not
+
+
+def test_a_number_that_the_plc_cannot_call_is_not_taught(tmp_path: Path, teacher: Path) -> None:
+    bench = Bench(tmp_path, teacher, plc=True)
+    with pytest.raises(RecipeNameInvalid, match="recipe 007: no PLC can select it"):
+        bench.begin(recipe="007")
+    bench.begin(recipe="7")
+    Bench(tmp_path / "mqtt", teacher).begin(recipe="007")
 
 
 def test_what_shows_no_good_part_is_not_taken_to_teach_with(tmp_path: Path, teacher: Path) -> None:
@@ -274,7 +284,7 @@ def test_a_teacher_that_cannot_be_used_is_named_before_anything_is_captured(
         Bench(tmp_path, DEMO / "bottle.xml").begin()
     key = tmp_path / "key.pem"
     key.write_text("")
-    signed = {"public_key": str(key), "key": str(key)}
+    signed: dict[str, Any] = {"public_key": str(key), "key": str(key)}
     with pytest.raises(StationError, match="teacher"):
         Bench(tmp_path, teacher, **signed).begin()
     with pytest.raises(ValueError, match=r"Set teach\.key"):
