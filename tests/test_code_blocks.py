@@ -205,6 +205,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "model": {"path": "model/bottle.xml"},
         "journal": {"folder": "journal"},
     }
+    part = {"decision": {"guard_band": 0.05}, "image": {"min_mean": 20}}
+    (folder / "guard-band.yaml").write_text(yaml.safe_dump(part))
     for name in ("model", "new-pc"):
         (folder / name).mkdir()
     for file in demo.glob("bottle.*"):

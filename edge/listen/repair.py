@@ -74,9 +74,9 @@ class Repair:
 
     def __init__(
         self,
+        *,
         grace_s: float = 1.0,
         again_s: float = 5.0,
-        *,
         every_s: float = ASK_EVERY_S,
         sent_per_s: float = SENT_AGAIN_PER_S,
         refused_wait_s: float = REFUSED_WAIT_S,

@@ -67,7 +67,7 @@ def listener(broker: Broker, database: Path, table: Path | None = None) -> Itera
             settings=settings,
             wanted=ListenOptions(),
             store=store,
-            repair=lambda: Repair(0.0, 0.001, every_s=0.0, sent_per_s=1e9),
+            repair=lambda: Repair(grace_s=0.0, again_s=0.001, every_s=0.0, sent_per_s=1e9),
         ).run(ended.is_set)
         store.close()
 

@@ -365,7 +365,9 @@ def test_what_a_station_had_no_time_for_is_not_given_up(
             wanted=ListenOptions(),
             store=Store(tmp_path / "mes.db", None, 1),
             # Given up within a tenth of the time after which the station takes a request again.
-            repair=lambda: Repair(0.0, 0.005, every_s=0.0, sent_per_s=1e6, refused_wait_s=0.5),
+            repair=lambda: Repair(
+                grace_s=0.0, again_s=0.005, every_s=0.0, sent_per_s=1e6, refused_wait_s=0.5
+            ),
         )
         listener.run(done)
     assert "has no time for a request" in caplog.text and "LOST" not in caplog.text
