@@ -168,11 +168,11 @@ class ReleasedSettingsFile:
         now = self.now
         if now is None:
             return {}
-        said = values_at(settings, now.settings)
+        written = values_at(settings, now.settings)
         counting: dict[str, dict[str, JsonValue]] = {}
         for section, keys in now.settings.items():
             for key, value in keys.items():
-                if said[f"{section}.{key}"] == now.instead_of.get(f"{section}.{key}"):
+                if written[f"{section}.{key}"] == now.instead_of.get(f"{section}.{key}"):
                     counting.setdefault(section, {})[key] = value
         return counting
 
