@@ -47,7 +47,7 @@ def uncallable_warning(name: str) -> str:
     """Return what to say of a recipe that ``find_uncallable`` found."""
     return (
         f"recipe {name}: the PLC cannot select it: the register recipe holds whole numbers from 1 "
-        f"to {MAX_RECIPE_NUMBER} without leading zeros (docs/modbus.md). It can be chosen at the page."
+        f"to {MAX_RECIPE_NUMBER} without leading zeros (docs/modbus.md). People can choose it."
     )
 
 
