@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.verify is not None:
         return run_command("export-model", "export", lambda: _verify(parsed.verify))
     if parsed.output is None:
-        parser.error("-o NAME.xml is missing: where to write the bundle")
+        parser.error("-o NAME.xml is missing: the bundle to write")
     if parsed.from_anomalib is not None:
         _refuse_others(parser, parsed)
         return in_own_process(
@@ -48,15 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_command("export-model", "export", lambda: _teacher(parsed))
     if parsed.image_size is not None:
         parser.error(
-            "--image-size goes with --from-anomalib or --teacher; a checkpoint has its own"
+            "--image-size is only for --from-anomalib and --teacher; a checkpoint has its own"
         )
     if parsed.backbone or parsed.weights or parsed.weights_licence or parsed.set:
         parser.error(
-            "--backbone, --weights, --weights-licence and --set go with --teacher; a "
-            "checkpoint has its own"
+            "--backbone, --weights, --weights-licence and --set are only for --teacher; "
+            "a checkpoint has its own"
         )
     if parsed.inference != "f32" and parsed.precision in (_AUTO, "bf16"):
-        parser.error(f"--inference does not go with --precision {parsed.precision}, which sets it")
+        parser.error(
+            f"--inference cannot be combined with --precision {parsed.precision}, which sets it"
+        )
     return run_command("export-model", "export", lambda: _export(parsed))
 
 
@@ -67,79 +69,85 @@ def _parser() -> argparse.ArgumentParser:
         "against torch and ONNX Runtime, and in INT8 against its own verdicts in FP32.",
     )
     parser.add_argument(
-        "checkpoint", type=Path, nargs="?", help=".safetensors of train-station fit"
+        "checkpoint", type=Path, nargs="?", help=".safetensors file written by train-station fit"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="NAME.xml", help="bundle to write; its folder exists"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="NAME.xml",
+        help="bundle to write; its folder must exist",
     )
     parser.add_argument(
         "--precision",
         choices=_PRECISIONS,
-        help="int8 computes in integers; int8-weights and fp16 are only smaller; bf16 is fp32 "
-        "computed in bfloat16; auto takes the fastest of fp32, bf16 and int8 that passes on this "
-        "PC (default int8; of --from-anomalib fp32, the graph as it is)",
+        help="int8 computes in integers; int8-weights and fp16 are only smaller; bf16 is "
+        "fp32 computed in bfloat16; auto takes the fastest of fp32, bf16 and int8 "
+        "that passes on this PC (default int8; with --from-anomalib fp32, the graph "
+        "as it is)",
     )
     parser.add_argument(
         "--inference",
         choices=["f32", "bf16"],
         default="f32",
-        help="arithmetic of what is not integer; the gate runs in it (default f32)",
+        help="arithmetic outside of the INT8 parts; the gate uses it, too (default f32)",
     )
     parser.add_argument(
         "--max-auroc-drop",
         type=float,
         default=0.005,
         metavar="SHARE",
-        help="of the image AUROC, by the precision (default 0.005)",
+        help="largest allowed loss of image AUROC by the precision (default 0.005)",
     )
     parser.add_argument(
         "--max-verdict-flips",
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="of the images, more than rounding explains and chance allows (default 0.01; 0 counts "
-        "every one)",
+        help="largest allowed share of images whose verdict changes beyond rounding and "
+        "chance (default 0.01; 0 counts every one)",
     )
     parser.add_argument(
         "--calibrate-on",
         type=Path,
         metavar="FOLDER",
-        help="good images that INT8 takes its ranges from (default: training images that the "
-        "checkpoint carries)",
+        help="good images for the INT8 calibration (default: training images stored in "
+        "the checkpoint)",
     )
     parser.add_argument(
         "--judge-on",
         type=Path,
         metavar="DATA",
-        help="data set whose images judge the precision beside the validation images that the "
-        "checkpoint carries; what the model has seen is left out; of --from-anomalib: the other "
-        "resize",
+        help="data set whose images judge the precision, in addition to the validation "
+        "images stored in the checkpoint; images that the model has seen are left "
+        "out; with --from-anomalib: the other resize",
     )
     parser.add_argument(
         "--no-fallback",
         action="store_true",
-        help="where INT8 is refused, write nothing (default: an FP16 bundle that says why)",
+        help="write nothing if INT8 is refused (default: an FP16 bundle that says why)",
     )
     parser.add_argument(
         "--report",
         action="store_true",
-        help="write NAME.report.md and .json: every precision side by side, timed on this PC",
+        help="write NAME.report.md and .json: all precisions compared and timed on this PC",
     )
     parser.add_argument(
-        "--onnx", action="store_true", help="write NAME.onnx too: same images in, same numbers"
+        "--onnx", action="store_true", help="also write NAME.onnx, with the same input and output"
     )
     parser.add_argument(
         "--from-anomalib",
         type=Path,
         metavar="MODEL",
-        help="wrap the .xml or .onnx that Anomalib exported instead of a checkpoint",
+        help="import an .xml or .onnx exported by Anomalib, instead of a checkpoint",
     )
     parser.add_argument(
         "--image-size",
         type=_size,
         metavar="WIDTHxHEIGHT",
-        help="of --teacher: its input (default 256x256); of --from-anomalib: input of a graph that "
-        "takes images of any size (default: the size that it resizes them to itself)",
+        help="with --teacher: its input size (default 256x256); with --from-anomalib: "
+        "input size of a graph that accepts any (default: the size to which it "
+        "resizes)",
     )
     _add_teacher(parser.add_argument_group("with --teacher"))
     parser.add_argument(
@@ -156,15 +164,17 @@ def _add_teacher(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--teacher",
         action="store_true",
-        help="make a teacher of a backbone: what edge-run --teach makes models with, without torch",
+        help=(
+            "make a teacher from a backbone, with which edge-run --teach makes models without torch"
+        ),
     )
-    group.add_argument("--backbone", metavar="NAME", help="as of train-station fit")
+    group.add_argument("--backbone", metavar="NAME", help="as for train-station fit")
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="of the backbone; cache or download: what torchvision or timm name",
+        help="weights of the backbone; cache or download: those of torchvision or timm",
     )
-    group.add_argument("--weights-licence", metavar="TEXT", help="terms of weights from a file")
+    group.add_argument("--weights-licence", metavar="TEXT", help="licence of weights from a file")
     group.add_argument(
         "--set",
         action="append",
@@ -190,7 +200,7 @@ def _check_teacher(parser: argparse.ArgumentParser, parsed: argparse.Namespace) 
     }
     for option, is_given in given.items():
         if is_given:
-            parser.error(f"{option} does not go with --teacher")
+            parser.error(f"{option} cannot be combined with --teacher")
 
 
 def _teacher(parsed: argparse.Namespace) -> int:
@@ -259,8 +269,9 @@ def _import(parsed: argparse.Namespace) -> int:
 
 def _crashed(parsed: argparse.Namespace, how: str) -> int:
     raise ImportRefused(
-        f"{parsed.from_anomalib}: OpenVINO crashed over it ({how}), and nothing was written. "
-        "Do not use it: export it again with a recent Anomalib, and ask where it comes from."
+        f"{parsed.from_anomalib}: OpenVINO crashed while reading it ({how}), and "
+        "nothing was written. Do not use it: export it again with a recent Anomalib, "
+        "and ask where it comes from."
     )
 
 
@@ -273,7 +284,7 @@ def _size(text: str) -> tuple[int, int]:
     size = parse_sides(text)
     if size is None or min(size) < _MIN_SIDE_PX:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no size: give WIDTHxHEIGHT or one side in pixels, from {_MIN_SIDE_PX}"
+            f"{text!r} is not a size: give WIDTHxHEIGHT or one side in pixels, from {_MIN_SIDE_PX}"
         )
     fault = size_fault(*size)
     if fault is not None:
@@ -290,15 +301,15 @@ def _refuse_others(parser: argparse.ArgumentParser, parsed: argparse.Namespace) 
     }
     for option, is_given in given.items():
         if is_given:
-            parser.error(f"{option} does not go with --from-anomalib")
+            parser.error(f"{option} cannot be combined with --from-anomalib")
     if parsed.precision in ("fp16", "int8-weights"):
         parser.error(
-            f"--precision {parsed.precision}: an import stays as it is (fp32), or becomes bf16, "
+            f"--precision {parsed.precision}: an import can be fp32 (as it is), bf16, "
             "int8, or auto, the fastest of these"
         )
     makes_integers = parsed.precision in (_AUTO, "int8") or parsed.report
     if parsed.calibrate_on is not None and not makes_integers:
-        parser.error("--calibrate-on goes with --precision int8 or auto, or with --report")
+        parser.error("--calibrate-on needs --precision int8 or auto, or --report")
 
 
 def _verify(bundle: Path) -> int:

@@ -37,10 +37,10 @@ def judging_samples(data: Path, checkpoint: Checkpoint) -> tuple[Sample, ...]:
     sifted = sift(opened.samples, SeenImages(calibrated=known), (Role.CALIBRATED,))
     repeated = len(opened.samples) - len(sifted.unseen)
     if repeated:
-        log.info("%s: %d images travel with the checkpoint and judge already", data, repeated)
+        log.info("%s: %d images are stored in the checkpoint and used already", data, repeated)
     samples = sifted.unseen
     if len(samples) > _MAX_IMAGES:
-        log.warning("of %d test images %d judge", len(samples), _MAX_IMAGES)
+        log.warning("%d test images, %d used", len(samples), _MAX_IMAGES)
         samples = tuple(
             samples[index * len(samples) // _MAX_IMAGES] for index in range(_MAX_IMAGES)
         )

@@ -62,7 +62,7 @@ def search(
         accuracy, faults = judge(model)
         attempts.append(Attempt(recipe, accuracy, tuple(faults)))
         log.debug("%s: %s", recipe, "; ".join(faults) or "within budget")
-        log.info("INT8, way %d: %s", len(attempts), "refused" if faults else "within budget")
+        log.info("INT8, recipe %d: %s", len(attempts), "refused" if faults else "within budget")
         return None if faults else model
 
     def excess(row: Attempt) -> float:
@@ -96,7 +96,8 @@ def search(
     names = [row.recipe.floating[0] for row in sorted(blamed, key=excess)][:3] or groups
     raise QuantizationRefused(
         "; ".join(whole.faults),
-        f"To blame are foremost the layers {', '.join(names)}; {len(attempts)} ways were tried:\n"
+        f"Mainly responsible are the layers {', '.join(names)}; {len(attempts)} "
+        "recipes were tried:\n"
         + "\n".join(f"- {row.recipe}: {'; '.join(row.faults)}" for row in attempts),
     )
 

@@ -126,8 +126,9 @@ def demand_alike(
     ):
         if not holds:
             raise GateFailed(
-                f"gate: INT8 ranks images of a product otherwise than FP32: {what} {value:.4f}, "
-                f"allowed {limit:g}. Nothing was written. Make the teacher with --precision fp32."
+                f"gate: INT8 ranks images of a product differently than FP32: {what} "
+                f"{value:.4f}, allowed {limit:g}. Nothing was written. Make the teacher with "
+                "--precision fp32."
             )
     return TeacherGate(
         products=counts.products, images=images, rank_correlation=correlation, auroc_drop=drop

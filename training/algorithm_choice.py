@@ -157,7 +157,7 @@ def choice_lines(choice: AlgorithmChoice) -> list[str]:
     """Return what is chosen, on which evidence, and what comes next, in sentences."""
     not_tried = [f"not tried: {text}" for text in choice.not_tried]
     if not choice.tried:
-        why = "there is no other to compare it with"
+        why = "there is nothing to compare it with"
         if choice.good_count < MIN_JUDGED:
             why = (
                 f"{choice.good_count} good images held out of the fit are too few to compare "
@@ -176,7 +176,7 @@ def choice_lines(choice: AlgorithmChoice) -> list[str]:
     if choice.shown_better:
         text = f"algorithm {_described(taken)}; the default {first.name} has {first.auroc:.4f}"
     else:
-        text = f"algorithm {_described(taken)}, the default: no other is shown to be better"
+        text = f"algorithm {_described(taken)}, the default: none of the others is proven better"
     lines = [f"{text}. Judged by {judged}, with intervals of {choice.confidence:.1%}", runner_up]
     lines += [_described(one) for one in others if one not in (taken, next_best)]
     return lines + not_tried
@@ -199,8 +199,9 @@ def _check(config: FitConfig, splits: Splits) -> None:
     """
     if config.mask is not None:
         raise SettingError(
-            "--mask does not go with --algorithm auto, whose synthetic defects may lie where the "
-            "mask leaves everything out. Name the algorithm, for example patchcore."
+            "--mask cannot be combined with --algorithm auto, whose synthetic defects "
+            "may lie where the mask leaves everything out. Name the algorithm, for "
+            "example patchcore."
         )
     known = {name for algorithm in (DEFAULT, *_OTHERS) for name in _hyperparameters(algorithm)}
     for name in config.hyperparameters:

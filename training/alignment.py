@@ -65,7 +65,7 @@ def check_alignment(config: FitConfig) -> None:
         for name in ("reference", "roi", "likeness", "outside"):
             if getattr(config, name) is not None:
                 raise SettingError(
-                    f"--{name} says how the part is found, but it is not looked for. Add --align "
+                    f"--{name} is only used when parts are aligned. Add --align "
                     f"{', '.join(mode.value for mode in AlignMode)}."
                 )
 

@@ -111,13 +111,13 @@ def calibrate(
     trusted = records.only(~distrusted)
     if choice.method is ThresholdMethod.MISS_RATE and any(s.sample.is_synthetic for s in scored):
         raise DataError(
-            f"threshold {choice.text}: synthetic defects say nothing of how many real ones are "
-            "missed. Give images of real defects."
+            f"threshold {choice.text}: synthetic defects do not show how many real ones "
+            "are missed. Give images of real defects."
         )
     if trusted.defective.all():
         raise CalibrationError(
-            "all good images to calibrate on look like defects. Look at them; --no-check-good "
-            "takes them as good."
+            "all good images to calibrate on look like defects. Check them; "
+            "--no-check-good uses them as good."
         )
     good, defective = trusted.scores[~trusted.defective], trusted.scores[trusted.defective]
     method = choice.used(good, defective)
@@ -209,8 +209,8 @@ def _warn(
     rejects_all = f1_at(scores, labels, threshold) <= f1_reject_all(labels)
     if method is ThresholdMethod.F1_ADAPTIVE and rejects_all:
         log.warning(
-            "the best F1 is that of rejecting every part: the model does not tell these defects "
-            "from good parts"
+            "the best F1 is that of rejecting every part: the model cannot tell these "
+            "defects from good parts"
         )
 
 

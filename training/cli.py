@@ -59,7 +59,7 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     )
     fit.add_argument("--no-report", action="store_true", help="write no report")
     _add_check_options(
-        fit, "end with an error where a good image of the fit or of validation looks like a defect"
+        fit, "end with an error if a good image of the fit or of the validation looks like a defect"
     )
 
 
@@ -69,15 +69,16 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         action="append",
-        help="folder of the data set; may be given again: the images are added, and one that is "
-        "in several folders counts once, as the last one has it",
+        help="folder of the data set; may be repeated to add images; an image that is in "
+        "several folders counts once, as in the last one",
     )
     _add_data_options(fit)
     fit.add_argument(
         "--algorithm",
         metavar="NAME",
-        help=f"one of {', '.join(sorted(ALGORITHMS))}, or a plug-in's (default patchcore); of fit, "
-        "auto compares patchcore, dfm, padim and a larger input on these images",
+        help=f"one of {', '.join(sorted(ALGORITHMS))}, or a plug-in's (default patchcore); "
+        "with fit, auto compares patchcore, dfm, padim and a larger input on these "
+        "images",
     )
     fit.add_argument(
         "--backbone",
@@ -87,7 +88,7 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--weights", help="FILE (.safetensors, .pth), cache, or download (default cache)"
     )
-    fit.add_argument("--weights-licence", help="terms of the weights, kept in the bundle")
+    fit.add_argument("--weights-licence", help="licence of the weights, written into the bundle")
     _add_image_size(fit)
     fit.add_argument(
         "--tile", type=int, metavar="PX", help="inspect large frames in square tiles of this side"
@@ -101,8 +102,8 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--align",
         choices=["shift", "shift+rotation", "full-rotation"],
-        help="find the part in every frame first, wherever it lies, turned by up to 45 degrees or "
-        "by any angle, and inspect it as it lies in the reference",
+        help="find the part in every frame first: shifted, turned by up to 45 degrees, or "
+        "turned by any angle; it is inspected in the position of the reference",
     )
     fit.add_argument(
         "--reference",
@@ -113,27 +114,27 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--roi",
         metavar="X,Y,W,H",
-        help="where the part lies in the reference (default: where it stands out)",
+        help="region of the part in the reference (default: found automatically)",
     )
     fit.add_argument(
         "--likeness",
         type=float,
         metavar="SHARE",
-        help="to the reference, that a part reaches at least (default: 0.2 below the lowest of the "
-        "good images, at least 0.5)",
+        help="lowest similarity to the reference for a part to be found (default: 0.2 "
+        "below the lowest of the good images, at least 0.5)",
     )
     fit.add_argument(
         "--outside",
         type=float,
         metavar="SHARE",
-        help="of the part that may lie outside the frame (default 0)",
+        help="share of the part that may lie outside the frame (default 0)",
     )
     fit.add_argument(
         "--mask",
         type=Path,
         metavar="FILE",
-        help="YAML with polygons and zones, or an image in which all that is not black is ignored: "
-        "what is neither learned nor scored",
+        help="areas that are neither learned nor scored: YAML with polygons and zones, or "
+        "an image in which everything that is not black is ignored",
     )
     fit.add_argument(
         "--levels", type=int, nargs=2, metavar=("BLACK", "WHITE"), help="for 16-bit images"
@@ -141,7 +142,7 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--validate-on",
         choices=["held-out", "test"],
-        help="what the threshold rests on (default held-out: never the test images)",
+        help="images used to set the threshold (default held-out: never the test images)",
     )
     fit.add_argument("--threshold", metavar="METHOD", help=f"{_THRESHOLDS} (default auto)")
     fit.add_argument(
@@ -151,7 +152,7 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         default=[],
         help="hyperparameter of the algorithm, for example bank_size=2048",
     )
-    fit.add_argument("--seed", type=int, help="for every random choice (default 0)")
+    fit.add_argument("--seed", type=int, help="seed of every random choice (default 0)")
     fit.add_argument("--device", choices=DEVICES, help="where to fit (default cpu)")
     fit.add_argument(
         "--track",
@@ -184,13 +185,13 @@ def _add_check_options(parser: argparse.ArgumentParser, strict: str) -> None:
         action="append",
         metavar="FILE",
         default=[],
-        help="this image was looked at and is good, whatever it looks like; may be given again; a "
-        ".txt lists images, one in a line",
+        help="this image was checked and is good, even if it looks like a defect; may be "
+        "repeated; a .txt file lists one image per line",
     )
     parser.add_argument(
         "--no-check-good",
         action="store_true",
-        help="take all good images as good: leave none out because it looks like a defect",
+        help="use all good images, even those that look like defects",
     )
     parser.add_argument(
         "--strict",
@@ -200,9 +201,14 @@ def _add_check_options(parser: argparse.ArgumentParser, strict: str) -> None:
 
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--layout", choices=LAYOUTS, help="of the data set (default: found out)")
     parser.add_argument(
-        "--category", help="of a data set that holds many; of a benchmark several, with commas"
+        "--layout", choices=LAYOUTS, help="layout of the data set (default: detected)"
+    )
+    parser.add_argument(
+        "--category",
+        help=(
+            "category of a data set that has several; for a benchmark several, separated by commas"
+        ),
     )
     parser.add_argument(
         "--skip-unreadable",
@@ -213,7 +219,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--synthetic-defects",
         type=int,
         metavar="N",
-        help="paste so many defects into good images where there are no defective ones",
+        help=("paste this many synthetic defects into good images if there are no defective ones"),
     )
 
 
@@ -241,20 +247,20 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         required=True,
-        help="folder of new images, which are added to those of the calibration before; may be "
-        "given again",
+        help="folder of new images, which are added to those of the previous calibration; "
+        "may be repeated",
     )
     calibrate.add_argument(
         "--replace",
         action="store_true",
-        help="calibrate on these images alone, and forget those of the calibration before",
+        help="calibrate on these images only, without those of the previous calibration",
     )
     calibrate.add_argument(
         "--mask",
         type=Path,
         metavar="FILE",
-        help="what of an image counts from now on, as of fit; the network stays as it is, and all "
-        "images have to be scored again: with --replace",
+        help="new mask, as with fit; the network stays the same, but all images must be "
+        "scored again, so --replace is needed",
     )
     _add_data_options(calibrate)
     calibrate.add_argument(
@@ -269,12 +275,12 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
     calibrate.add_argument(
         "--all-images",
         action="store_true",
-        help="use the images that the fit's own folder keeps apart for tests, too",
+        help="also use the images that the fit's folder keeps apart for tests",
     )
     _add_check_options(
         calibrate,
-        "end with an error where a good image that is given here, or was calibrated on before, "
-        "scores far above the others; images of the fit are not looked at again",
+        "end with an error if a good image, new or of an earlier calibration, scores "
+        "far above the others; images of the fit are not checked again",
     )
     calibrate.add_argument("-o", "--output", type=Path, required=True, help="checkpoint to write")
     calibrate.add_argument("--histogram", type=Path, metavar="SVG", help="draw the scores")
@@ -286,28 +292,28 @@ def _add_study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--study",
         metavar="URL",
-        help="database that workstations share, for example postgresql://host/name "
+        help="database shared by workstations, for example postgresql://host/name "
         "(default: an SQLite file beside the table)",
     )
-    parser.add_argument("--name", help="of the study (default: of the table)")
+    parser.add_argument("--name", help="name of the study (default: that of the table)")
     parser.add_argument(
         "--heartbeat",
         type=int,
         metavar="SECONDS",
         default=10,
-        help="between signs of life of a worker (default 10); a fit whose worker is silent three "
-        "times as long is taken up by another one",
+        help="seconds between heartbeats of a worker (default 10); another worker takes "
+        "over a fit after three times as long without one",
     )
 
 
 def _add_benchmark(benchmark: argparse.ArgumentParser) -> None:
     benchmark.add_argument("--config", type=Path, help="YAML with options of the fits")
     benchmark.add_argument(
-        "--data", type=Path, action="append", default=[], help="data set; may be given again"
+        "--data", type=Path, action="append", default=[], help="data set; may be repeated"
     )
     _add_data_options(benchmark)
     benchmark.add_argument(
-        "--algorithms", metavar="NAMES", default="patchcore", help="with commas between them"
+        "--algorithms", metavar="NAMES", default="patchcore", help="separated by commas"
     )
     benchmark.add_argument("--backbones", metavar="NAMES", default="resnet18")
     benchmark.add_argument("--weights", help="FILE, cache, or download (default cache)")
@@ -341,12 +347,14 @@ def _add_sweep(sweep: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME=WHERE",
         default=[],
-        help="what to search, for example bank_size=256..4096:log or image_size=128|256",
+        help=(
+            "parameter range to search, for example bank_size=256..4096:log or image_size=128|256"
+        ),
     )
-    sweep.add_argument("--trials", type=int, help="fits to make in all (default 20)")
+    sweep.add_argument("--trials", type=int, help="total number of fits (default 20)")
     sweep.add_argument(
         "--objective",
-        help="figure of the validation images to raise (default image_auroc)",
+        help="metric of the validation images to maximize (default image_auroc)",
     )
     sweep.add_argument(
         "-o",

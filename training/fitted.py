@@ -75,8 +75,9 @@ def masked(checkpoint: Checkpoint, mask: Path, *, replaced: bool) -> Checkpoint:
     if not replaced and (own is None or not areas.scores_like(own)):
         raise SettingError(
             f"{mask}: the images of the calibration before were scored "
-            f"{'without a mask' if own is None else 'with another mask'}, and no maps of them are "
-            "kept. Add --replace, and give all images to calibrate on with --data."
+            f"{'without a mask' if own is None else 'with another mask'}, and their maps "
+            "are not kept. Add --replace, and give all images to calibrate on with "
+            "--data."
         )
     spec = description.input.model_copy(update={"areas": areas})
     demand_areas(spec, description.map_score, description.map_shape)

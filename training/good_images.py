@@ -219,7 +219,7 @@ def refuse_suspects(suspects: Collection[Sample]) -> None:
     if suspects:
         files = named([Path(sample.label) for sample in suspects], _MAX_NAMED)
         raise DataError(
-            f"{files}: {len(suspects)} good images look like defects, and --strict does not go "
-            "on with them. Look at them: move those that show a defect, confirm those "
-            "that are good with --confirm-good FILE, or take all as good with --no-check-good."
+            f"{files}: {len(suspects)} good images look like defects, and --strict ends "
+            "here. Check them: move those that show a defect, confirm those that are "
+            "good with --confirm-good FILE, or use all as good with --no-check-good."
         )

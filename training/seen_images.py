@@ -26,9 +26,9 @@ class Role(StrEnum):
 
 _PHRASES = {
     Role.FITTED: "that the model was fitted on",
-    Role.STOPPING: "that told when its training had to stop",
+    Role.STOPPING: "that decided when its training stopped",
     Role.CALIBRATED: "that its threshold rests on",
-    Role.QUANTIZED: "that INT8 takes its ranges from",
+    Role.QUANTIZED: "that INT8 was calibrated with",
 }
 
 

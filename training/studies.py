@@ -165,7 +165,7 @@ def _one_trial(study: optuna.Study, objective: Callable[[Trial], float]) -> None
             if isinstance(error, ValueError) and "Cannot tell a" not in str(error):
                 raise
             # As after a night's sleep of a notebook: the other worker's result counts.
-            log.warning("this worker was silent for so long that another one took its trial up")
+            log.warning("this worker was silent for too long, and another one took over its trial")
 
 
 def _storage_made_once(place: StudyPlace) -> RDBStorage:

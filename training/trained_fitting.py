@@ -79,8 +79,8 @@ def fit_trained(
     settings = model.settings
     fabric = _launch(device, settings.precision)
     log.info(
-        "training %s on %d images, %d more tell when to stop; needs about %d MiB beside the "
-        "network and its activations",
+        "training %s on %d images, %d more decide when to stop; needs about %d MiB "
+        "beside the network and its activations",
         type(model).__name__,
         len(images),
         len(held_out),
@@ -296,7 +296,7 @@ class _Training:
         )
         for _ in self._on_device(self.images):
             pass  # names the formats, and what cannot be read any more
-        log.info("going on after epoch %d of %d", self.state.epoch, self.settings.epochs)
+        log.info("continuing after epoch %d of %d", self.state.epoch, self.settings.epochs)
         return True
 
     def _read_state(self) -> dict[str, Any] | None:
@@ -308,12 +308,16 @@ class _Training:
             belongs = found["identity"] == self._identity()
             state = {name: found[name] for name in _STATE}
         except Exception as error:  # a damaged file fails in any way it likes
-            log.warning("%s: damaged (%s), training starts anew", path, load_fault(error))
+            log.warning(
+                "%s: damaged (%s), training starts again from the beginning",
+                path,
+                load_fault(error),
+            )
             return None
         if not belongs:
             log.warning(
-                "%s: belongs to a fit of other data, weights or settings, or of another version; "
-                "training starts anew",
+                "%s: belongs to a fit of other data, weights or settings, or of another "
+                "version; training starts again from the beginning",
                 path,
             )
             return None

@@ -23,11 +23,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 import edge
 from edge.atomic_files import check_writable, open_regular, whole_file
-from edge.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
 from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
 from edge.bundle.manifest import Sha256
 from edge.bundle.signature import SIGNATURE_BYTES
@@ -36,6 +35,7 @@ from edge.errors import ConfigurationError, OutputNotWritable
 from edge.journal.database import FILE_NAME as JOURNAL_FILE
 from edge.journal.numbers import JournalNumbers, begin_behind, read_numbers
 from edge.recipes.archive import export_recipe, import_recipe
+from edge.recipes.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
 from edge.recipes.folder import RecipeFolder
 from edge.recipes.names import RecipeName
 from edge.section import Section
@@ -50,7 +50,6 @@ from edge.station.recording.journal_folder import (
     SERVICE_STATE,
     journal_folder_seen_from,
 )
-from edge.validation import in_words
 
 SCHEMA: Literal["station-backup/1"] = "station-backup/1"
 MANIFEST, SETTINGS = "manifest.json", "station.yaml"
@@ -120,10 +119,6 @@ class BackupManifest(Section):
     left_out: tuple[Annotated[str, StringConstraints(max_length=500)], ...] = Field(
         default=(), max_length=100
     )
-
-
-class _Header(BaseModel):
-    schema_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +204,8 @@ def restore(path: Path, config: Path, *, allowed: Sequence[Path] = ()) -> Backup
             bounded = BoundedZip("backup", MAX_FILES + 1, lambda why: _refused(path, why))
             size_bytes = bounded.check_directory(file)
             with zipfile.ZipFile(file) as archive:
-                manifest = _manifest(bounded.small(archive, MANIFEST, _MAX_MANIFEST_BYTES), path)
+                text = bounded.small(archive, MANIFEST, _MAX_MANIFEST_BYTES)
+                manifest = bounded.parse_manifest(text, BackupManifest, SCHEMA)
                 bounded.check_entries(archive, manifest.files.keys() | {MANIFEST})
                 _check_places(manifest, size_bytes, path)
                 for place, one in manifest.files.items():
@@ -283,18 +279,6 @@ def _packed(archive: zipfile.ZipFile, source: _Source) -> BackedUpFile:
             "user, or with sudo."
         ) from error
     return BackedUpFile(bytes=size, sha256=sha256)
-
-
-def _manifest(text: bytes, path: Path) -> BackupManifest:
-    try:
-        schema = _Header.model_validate_json(text).schema_version
-        if schema != SCHEMA:
-            raise _refused(path, f"has schema {schema[:50]!r}, this version reads {SCHEMA!r}")
-        return BackupManifest.model_validate_json(text)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])[:100]
-        raise _refused(path, f"has a manifest whose {key or 'text'} {in_words(fault)}") from error
 
 
 def _check_places(manifest: BackupManifest, size_bytes: int, path: Path) -> None:

@@ -12,11 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,7 +26,7 @@ from edge.fleet.errors import AddressTaken
 from edge.fleet.link import FleetLink
 from edge.fleet.station_rows import rollout_content, station_rows
 from edge.hmi.server.auth import Guard
-from edge.hmi.server.connections import REQUEST_LIMIT_S, PageProtocol, Places
+from edge.hmi.server.connections import Places, make_server
 from edge.hmi.server.handlers import STATIC
 from edge.hmi.server.responses import error_reply
 from edge.hmi.server.routes import GuardedPage
@@ -152,22 +150,7 @@ def serve(
     reader = threading.Thread(target=view.run, name="overview", daemon=True)
     reader.start()
     places = Places(CONNECTIONS, ())
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application(view, Guard(token=None, allowed_hosts=allowed_hosts)),
-            http=cast(Any, partial(PageProtocol, places)),
-            ws="none",
-            loop="asyncio",
-            lifespan="off",
-            log_config=None,
-            log_level="error",  # whoever sends what is no HTTP writes no log
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=math.ceil(REQUEST_LIMIT_S),
-            timeout_graceful_shutdown=1,
-        )
-    )
+    server = make_server(application(view, Guard(token=None, allowed_hosts=allowed_hosts)), places)
     on_serving()
     try:
         asyncio.run(server.serve(sockets=[listening]))

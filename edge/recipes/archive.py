@@ -18,21 +18,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from edge.atomic_files import check_writable, open_regular, whole_file
-from edge.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
 from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
 from edge.bundle.manifest import Sha256, manifest_sha256
 from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
 from edge.errors import OutputNotWritable
+from edge.recipes.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
 from edge.recipes.content import MAX_VERSION, RECIPE_FILE, read_recipe
 from edge.recipes.errors import RecipeDamaged, RecipeError
 from edge.recipes.folder import MASK_FILE, MODEL, RecipeFolder, RecipeVersion, hidden_folder
 from edge.recipes.names import RecipeName
 from edge.recipes.taught import MAX_TAUGHT_BYTES, TAUGHT_FILE
 from edge.section import Section
-from edge.validation import in_words
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -92,10 +91,6 @@ class ArchiveManifest(Section):
     def meant_for(self, station: str) -> bool:
         """Tell whether a station, SITE/LINE/STATION/CAMERA, may take it in by a roll-out."""
         return self.stations is None or any(matches_station(one, station) for one in self.stations)
-
-
-class _Header(BaseModel):
-    schema_version: str
 
 
 def export_recipe(
@@ -262,15 +257,7 @@ def _manifest(
             signature = _zip(path).small(archive, SIGNATURE, SIGNATURE_BYTES)
             (unpacked / SIGNATURE).write_bytes(signature)
         verify_signature(text, unpacked / SIGNATURE, public_key)
-    try:
-        schema = _Header.model_validate_json(text).schema_version
-        if schema != SCHEMA:
-            raise _refused(path, f"has schema {schema[:50]!r}, this version reads {SCHEMA!r}")
-        return ArchiveManifest.model_validate_json(text)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])[:100]
-        raise _refused(path, f"has a manifest whose {key or 'text'} {in_words(fault)}") from error
+    return _zip(path).parse_manifest(text, ArchiveManifest, SCHEMA)
 
 
 def _check_entries(archive: zipfile.ZipFile, manifest: ArchiveManifest, path: Path) -> None:

@@ -117,5 +117,5 @@ def test_a_graph_that_crashes_openvino_is_refused(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 78, done.stderr
-    assert "model.xml: OpenVINO crashed over it (SIGSEGV)" in done.stderr
+    assert "model.xml: OpenVINO crashed while reading it (SIGSEGV)" in done.stderr
     assert not (tmp_path / "part.xml").exists()

@@ -268,7 +268,7 @@ def test_options_that_an_import_does_not_know_are_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         run_import(write_second_generation(tmp_path), "--no-fallback")
-    assert "--no-fallback does not go with --from-anomalib" in capfd.readouterr().err
+    assert "--no-fallback cannot be combined with --from-anomalib" in capfd.readouterr().err
 
 
 def test_the_first_generation_takes_thresholds_and_normalization_from_its_metadata(

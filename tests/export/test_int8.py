@@ -153,7 +153,7 @@ def test_int8_over_budget_falls_back_to_fp16_and_says_so_everywhere(
     assert "extractor." not in reported + caplog.text
     report = output.with_suffix(".report.md").read_text()
     assert "int8 was refused" in report
-    assert "To blame are foremost the layers extractor.body." in report
+    assert "Mainly responsible are the layers extractor.body." in report
 
 
 def test_images_that_judge_int8_are_not_quantized_with(
@@ -211,7 +211,7 @@ def test_a_precision_is_not_judged_by_what_the_model_was_fitted_on(
     assert main([str(any_checkpoint), *fp16]) == 0
     assert load_bundle(output).manifest.precision.gate.images == 10
     assert "left out 10 that the model was fitted on" in caplog.text
-    assert "4 images travel with the checkpoint and judge already" in caplog.text
+    assert "4 images are stored in the checkpoint and used already" in caplog.text
 
 
 def test_a_manifest_says_which_images_the_model_has_seen(

@@ -66,7 +66,7 @@ def test_a_checkpoints_own_options_do_not_go_with_a_teacher(
     whole = ["--teacher", "--backbone", "small", "--weights", "w", "--precision", "fp32"]
     with pytest.raises(SystemExit):
         export_model([*whole, "--onnx", "-o", "t.xml"])
-    assert "--onnx does not go with --teacher" in capsys.readouterr().err
+    assert "--onnx cannot be combined with --teacher" in capsys.readouterr().err
 
 
 def test_a_teacher_in_int8_ranks_products_as_in_floating_point_and_teaches(

@@ -29,7 +29,7 @@ RANKS = (
 )
 # Under all rooms, and importing none of them.
 GROUND_FLOOR = frozenset(
-    {"system", "errors", "redaction", "atomic_files", "bounded_zip", "csv_table", "validation"}
+    {"system", "errors", "redaction", "atomic_files", "csv_table", "validation"}
     | {"yaml_lines", "section", "token_bucket"}
 )
 # What training and export may import besides the ground floor.

@@ -53,7 +53,7 @@ def test_the_default_stays_where_nothing_is_shown_to_be_better() -> None:
     choice = decide([trial("patchcore", 3.0), trial("dfm", 3.2)], 30, [f"{LARGER}: no pixels"])
     assert (choice.chosen, choice.shown_better) == ("patchcore", False)
     lines = choice_lines(choice)
-    assert "the default: no other is shown to be better" in lines[0]
+    assert "the default: none of the others is proven better" in lines[0]
     assert lines[1].startswith("runner-up: dfm")
     assert lines[-1] == "not tried: patchcore, larger input: no pixels"
 
@@ -62,7 +62,7 @@ def test_of_few_images_nothing_is_chosen_whatever_they_show() -> None:
     choice = decide([trial("patchcore", 0.0, 9), trial("dfm", 9.0, 9)], 9)
     assert (choice.chosen, choice.tried) == ("patchcore", ())
     assert "9 good images held out of the fit are too few" in choice_lines(choice)[0]
-    assert "there is no other" in choice_lines(decide([], 20))[0]
+    assert "there is nothing" in choice_lines(decide([], 20))[0]
 
 
 def test_an_equal_model_is_taken_for_better_as_seldom_as_promised() -> None:
@@ -138,4 +138,4 @@ def test_few_images_and_what_the_threshold_lacks_are_reported_before_anything_is
     assert main([*arguments, "--set", "epochs=3"]) == 78
     assert "--set epochs: none of patchcore, dfm, padim" in capsys.readouterr().err
     assert main([*arguments, "--mask", str(write(tmp_path / "m.png", good_image()))]) == 78
-    assert "--mask does not go with --algorithm auto" in capsys.readouterr().err
+    assert "--mask cannot be combined with --algorithm auto" in capsys.readouterr().err

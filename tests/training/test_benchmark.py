@@ -256,7 +256,7 @@ def test_a_worker_that_was_silent_too_long_leaves_its_trial_to_the_other(
 
     work_off(opened, lambda study: len(begun) < 2, fit)
     assert [trial.state for trial in opened.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
-    assert "another one took its trial up" in caplog.text
+    assert "another one took over its trial" in caplog.text
 
 
 def find_fits(parent: int) -> list[int]:

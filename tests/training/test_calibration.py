@@ -237,7 +237,7 @@ def test_a_guarantee_says_what_it_rests_on_and_what_it_leaves_open() -> None:
     assert guarantee.count == 60
     sentence = guarantee_sentence(found, None)
     assert "With a confidence of 95 % at most 5 % of good parts are rejected" in sentence
-    assert "drawn like the 60 good calibration images;" in sentence
+    assert "stay like those of the 60 good calibration images;" in sentence
     assert "How many defective parts pass is not guaranteed" in sentence
 
     estimate = calibrate(items, SPEC, 0, parse_threshold("false-reject-rate=0.05")).threshold
@@ -258,13 +258,13 @@ def test_a_guarantee_names_the_images_that_it_leaves_out() -> None:
     items = [scored(1.0 + n / 60, peak=0.5 + n / 60) for n in range(60)] + [scored(30.0, peak=50.0)]
     found = calibrate(items, SPEC, 0, parse_threshold("false-reject-rate=0.05@0.95"))
     sentence = guarantee_sentence(found.threshold, make_calibration_check(found))
-    assert "1 good images that look like defects are left out; of parts like them it" in sentence
+    assert "1 good images that look like defects are left out; the guarantee does not" in sentence
 
 
 def test_synthetic_defects_guarantee_nothing() -> None:
     flawed = Sample(path=Path("a.png"), kind="scratch", flaw=Flaw("synthetic-scratch", 1))
     made = replace(scored(9.0), sample=flawed)
-    with pytest.raises(DataError, match="synthetic defects say nothing"):
+    with pytest.raises(DataError, match="synthetic defects do not show"):
         calibrate([scored(1.0), made], SPEC, 0, parse_threshold("miss-rate=0.9@0.5"))
 
 

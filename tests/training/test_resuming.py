@@ -71,7 +71,7 @@ def test_what_the_result_depends_on_makes_a_training_start_anew(
     fit_checkpoint(stfpm(tmp_path), state)
     shutil.copy(state, tmp_path / "kept")
     fit_checkpoint(stfpm(tmp_path), state)
-    assert "training starts anew" not in caplog.text
+    assert "training starts again" not in caplog.text
 
     shutil.copy(tmp_path / "kept", state)
     config = changed(tmp_path)

@@ -106,7 +106,7 @@ def test_a_state_of_another_fit_starts_anew_and_says_so(
             next(model.extractor.parameters()).data.mul_(1.5)
     expected, found = train(first).state_dict(), train(second, state_file).state_dict()
 
-    assert "training starts anew" in caplog.text
+    assert "training starts again" in caplog.text
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 

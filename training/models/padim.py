@@ -219,8 +219,8 @@ class PaDiM(StatisticalModel):
     def _warn_of_few(self, gaussian: RunningGaussian) -> None:
         if gaussian.count <= self.width:
             log.warning(
-                "%d good images for %d channels: the covariances rest on their ridge. Take more "
-                "images, or a smaller feature_count.",
+                "%d good images for %d channels: the covariances depend on the "
+                "regularization. Use more images, or a smaller feature_count.",
                 gaussian.count,
                 self.width,
             )

@@ -6,12 +6,16 @@ more are kept for probes: a monitor learns that the station lives while others h
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Collection
 from enum import Enum, auto
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import h11
+import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edge.hmi.server.auth import network
@@ -130,3 +134,23 @@ class PageProtocol(H11Protocol):
         self._deadline = None
         if within_s is not None and not self.transport.is_closing():
             self._deadline = self.loop.call_later(within_s, self.transport.abort)
+
+
+def make_server(app: ASGIApp, places: Places) -> uvicorn.Server:
+    """Return a server of this application that keeps to these bounds and writes no log."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=cast(Any, partial(PageProtocol, places)),
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="error",  # whoever sends what is no HTTP writes no log
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=math.ceil(REQUEST_LIMIT_S),
+            timeout_graceful_shutdown=1,
+        )
+    )

@@ -5,16 +5,13 @@ It ends when the link does, so it never outlives its station.
 
 import asyncio
 import logging
-import math
 import os
 import socket
 import sys
 import threading
 import time
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
 
 import cv2
 import uvicorn
@@ -40,7 +37,7 @@ from edge.hmi.messages import (
     WatchedChanged,
 )
 from edge.hmi.server.auth import Guard, RequestRefused
-from edge.hmi.server.connections import REQUEST_LIMIT_S, PageProtocol, Places
+from edge.hmi.server.connections import Places, make_server
 from edge.hmi.server.handlers import Application
 from edge.hmi.server.live_view import Image, LiveView
 from edge.hmi.server.part_queries import PartQueries
@@ -178,22 +175,7 @@ async def _serve(link: Link[StationMessage], hello: Hello, listening: socket.soc
     )
     to_thread.current_default_thread_limiter().total_tokens = MAX_THREADS
     places = Places(settings.connections, settings.trusted_proxies)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=cast(Any, partial(PageProtocol, places)),
-            ws="none",
-            loop="asyncio",
-            lifespan="off",
-            log_config=None,
-            log_level="error",  # whoever sends what is no HTTP writes no log
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=math.ceil(REQUEST_LIMIT_S),
-            timeout_graceful_shutdown=1,
-        )
-    )
+    server = make_server(app, places)
     loop = asyncio.get_running_loop()
     reader = threading.Thread(
         target=_read,

@@ -110,7 +110,7 @@ class Watchdog:
             return True
         if self._hung_since_ns is None:
             self._hung_since_ns = now_ns
-            self._manager.status(f"hung: {hung[0]}")
+            self._manager.status(f"given up: {hung[0]}")
         if (now_ns - self._hung_since_ns) / 1e9 < self._patience_s:
             return True
         self._give_up(hung)

@@ -78,7 +78,7 @@ def test_a_station_goes_on_elsewhere_behind_the_numbers_that_it_gave(
     assert run("--journal", config.parent / "journal", "--verify") == 0
     # What is there is never written over.
     assert run("--restore", backup, "--config", config) == 78
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_keys_go_along_where_they_are_asked_for_and_stay_closed_to_others(

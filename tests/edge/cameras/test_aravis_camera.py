@@ -191,7 +191,7 @@ def test_an_edge_on_the_line_gives_exactly_one_frame() -> None:
     ):
         assert camera.read(0.3) is None
         answers(camera)  # no frame, yet the camera is there
-        with pytest.raises(CameraError, match="takes no software trigger"):
+        with pytest.raises(CameraError, match="accepts no software trigger"):
             camera.trigger()
 
         device.edge()

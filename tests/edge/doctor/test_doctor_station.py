@@ -188,7 +188,7 @@ def test_secrets_that_only_the_service_is_given_are_no_fault_of_the_broker(
     found = broker_finding(mqtt)
 
     assert found.grade is Grade.NOT_SEEN
-    assert "to the service alone" in found.found
+    assert "only to the service" in found.found
     assert "systemctl status" in found.advice
 
 

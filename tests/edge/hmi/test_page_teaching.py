@@ -265,7 +265,7 @@ def test_what_shows_no_good_part_is_not_taken_to_teach_with(tmp_path: Path, teac
     assert "the image is all dark" in bench.capture(np.zeros_like(good))
     assert "packets are missing" in bench.capture(good[::-1], FrameStatus.INCOMPLETE)
     assert "320×480 pixels, the others have 640×480" in bench.capture(good[:, :320])
-    assert "16 bits" in bench.capture(good.astype(np.uint16) * 257)
+    assert "16-bit" in bench.capture(good.astype(np.uint16) * 257)
     bench.folder.joinpath("teaching").rename(bench.folder / "gone")  # as of a disk that fails
     bench.folder.joinpath("teaching").write_text("")
     assert "cannot be written" in bench.capture(good[::-1])

@@ -23,7 +23,7 @@ def test_a_command_writes_a_token_that_the_station_takes_and_nothing_over_it(
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read_token(path) == made.strip()
-    assert again.returncode == 78 and "is there already" in again.stderr
+    assert again.returncode == 78 and "exists already" in again.stderr
     assert path.read_text() == made
 
 

@@ -307,7 +307,7 @@ def test_a_damaged_model_gives_no_verdict_and_the_old_one_goes_on(
     assert set(line.thresholds) == {20.0}
     assert line.wrong == []
     assert outcome.event().data["path"] == str(new)
-    assert "goes on" in outcome.detail
+    assert "stays active" in outcome.detail
 
 
 def test_a_path_that_is_no_bundle_is_refused(store: ModelStore, tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ import zlib
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from edge.errors import StationError
+from edge.validation import in_words
 
 # What opening or reading one may raise beyond OSError; zipfile has NotImplementedError for ways to
 # pack that it does not know.
@@ -23,6 +26,13 @@ MAX_RATIO = 200
 _CHUNK_BYTES = 2**20
 _END = struct.Struct("<4s4H2LH")
 _WIDE_LOCATOR_BYTES = 20
+
+
+Manifest = TypeVar("Manifest", bound=BaseModel)
+
+
+class _Header(BaseModel):
+    schema_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,18 @@ class BoundedZip:
             raise self.refused(f"holds more files than a {self.what} has")
         file.seek(0)
         return size_bytes
+
+    def parse_manifest(self, text: bytes, model: type[Manifest], schema: str) -> Manifest:
+        """Read the text of a manifest, which is of this schema and no other."""
+        try:
+            found = _Header.model_validate_json(text).schema_version
+            if found != schema:
+                raise self.refused(f"has schema {found[:50]!r}, this version reads {schema!r}")
+            return model.model_validate_json(text)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key = ".".join(str(part) for part in fault["loc"])[:100]
+            raise self.refused(f"has a manifest whose {key or 'text'} {in_words(fault)}") from error
 
     def check_entries(
         self, archive: zipfile.ZipFile, named: Set[str], unnamed: Set[str] = frozenset()
