@@ -188,6 +188,16 @@ def test_every_option_that_the_text_names_is_one_of_its_program(command: Command
     assert named <= known, named - known
 
 
+def test_every_target_and_module_that_the_text_names_exists() -> None:
+    commands = list(inline_commands(("make", "python -m", ".venv/bin/python -m")))
+    named = [word for one in commands if one.program == "make" for word in one.arguments]
+    targets = sorted({word for word in named if "=" not in word})
+    modules = {command.arguments[1] for command in commands if command.program == "python"}
+    assert len(targets) > 10 and len(modules) > 10
+    subprocess.run(["make", "-n", *targets], cwd=ROOT, check=True, capture_output=True)
+    assert [name for name in modules if not importlib.util.find_spec(name)] == []
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the documents name: images, weights, a station with a short journal."""

@@ -114,7 +114,7 @@ def test_the_line_finds_a_turned_part_and_its_defect(checkpoint: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--roi", "1,2,3,4"], "--roi says how the part is found"),
+        (["--roi", "1,2,3,4"], "--roi is only used when parts are aligned"),
         (["--align", "shift", "--roi", "1,2,3"], "x,y,w,h"),
         (["--align", "shift", "--likeness", "0"], "likeness"),
         (["--align", "shift", "--reference", "missing.png"], "missing.png"),

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,9 +87,9 @@ def shell_commands(block: Block) -> Iterator[Command]:
                 words = []
 
 
-def inline_commands() -> Iterator[Command]:
-    """Give the commands of ours that stand in the text as inline code with an option."""
-    pattern = re.compile(rf"`((?:{'|'.join(OUR_PROGRAMS)}) [^`]*)`")
+def inline_commands(programs: Iterable[str] = OUR_PROGRAMS) -> Iterator[Command]:
+    """Give the commands of these programs that stand in the text as inline code with an option."""
+    pattern = re.compile(rf"`((?:{'|'.join(programs)}) [^`]*)`")
     for path in documents():
         text = path.read_text("utf-8")
         text = _FENCE.sub(lambda match: "\n" * match[0].count("\n"), text)

@@ -203,7 +203,7 @@ def existing_images_event(identity: str, found: Inventory, inspected: bool) -> E
         )
     elif unjudged:
         parts.append(
-            f"{_images(unjudged)} arrived while the station was not running and were not "
+            f"{_images(unjudged)} arrived while the station was not running: not "
             "inspected. To inspect such images at the next start, set "
             "camera.watch.existing: take"
         )

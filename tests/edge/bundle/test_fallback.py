@@ -89,7 +89,7 @@ def test_log_verdicts_state_and_doctor_say_what_it_runs_in(
     assert online["model"]["precision"] == "fp32/f32"
     assert online["model"]["made_for"] == "fp32/bf16"
     assert verdict["model"]["precision"] == "fp32/f32"
-    assert "part was made for fp32/bf16, in which this processor does not compute" in line.log
+    assert "part was made for fp32/bf16, which this processor cannot compute" in line.log
 
     doctor = edge_run("--doctor", "--model", path).stdout
     assert "part was made for fp32/bf16" in doctor

@@ -341,7 +341,7 @@ def test_a_camera_that_is_used_to_its_limit_is_not_blamed_on_the_password(challe
     [
         ("http://me:geheim@127.0.0.1:9/video", "Connection refused"),
         ("rtsp://me:geheim@127.0.0.1:9/1", "Connection refused"),
-        ("http://me:geheim@camera.invalid/video", "'camera.invalid' is not known here"),
+        ("http://me:geheim@camera.invalid/video", "'camera.invalid' cannot be resolved"),
     ],
 )
 def test_a_camera_that_is_not_there_is_reported_and_no_password_is_shown(

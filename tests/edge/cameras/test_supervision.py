@@ -103,7 +103,7 @@ def test_images_that_are_not_new_prove_nothing() -> None:
 
     changed = one.imaged(ns(1.6), fresh=False, detail="the same frame")
 
-    assert changed and "none that is new (the same frame)" in changed.detail
+    assert changed and "no new ones (the same frame)" in changed.detail
 
 
 def test_a_triggered_camera_that_answers_waits_for_ever() -> None:

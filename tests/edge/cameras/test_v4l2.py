@@ -142,7 +142,7 @@ def test_an_absent_device_is_reported(uri: str) -> None:
 
 
 def test_a_device_that_is_no_camera_is_reported() -> None:
-    with pytest.raises(CameraNotOpened, match="/dev/null: is no camera"):
+    with pytest.raises(CameraNotOpened, match="/dev/null: is not a camera"):
         open_camera("/dev/null", CameraSettings(uri="/dev/null"))
 
 
@@ -163,7 +163,7 @@ def test_an_unplugged_camera_is_lost(tmp_path: Path) -> None:
         ("Y16 ", False, ""),
         ("MJPG", True, ""),
         ("MJPG", False, "its JPEGs are decoded by OpenCV"),
-        ("H264", False, "come as H264, whose decoder fills what was lost"),
+        ("H264", False, "come as H264, whose decoder conceals lost or damaged"),
         ("S910", False, "come as S910"),
     ],
 )

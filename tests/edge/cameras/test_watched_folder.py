@@ -350,7 +350,9 @@ def test_what_came_while_the_station_was_down_is_inspected_once_or_reported(
         (folder / "skipped.png").write_bytes(encoded(9))
         run = Run(tmp_path, bundle, "skip")
         skipped = run.reported("images_skipped")
-        assert run.log.count("1 image came while nobody watched, not inspected.") == 1
+        assert (
+            run.log.count("1 image arrived while the station was not running: not inspected.") == 1
+        )
         (folder / "new.png").write_bytes(encoded(10))
         assert run.judged(5)[4:] == ["new.png"]
     finally:

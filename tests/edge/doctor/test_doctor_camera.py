@@ -184,7 +184,7 @@ def test_a_trigger_that_no_camera_of_its_kind_takes_is_a_fault(tmp_path: Path, u
     found, _ = looked_at(uri.format(folder=images), trigger={"mode": "hardware"})
 
     assert found["camera"].grade is Grade.FAULT
-    assert "camera.trigger.mode hardware is for gige://" in found["camera"].found
+    assert "camera.trigger.mode hardware is only for gige://" in found["camera"].found
 
 
 def test_files_folders_and_streams_are_looked_at_too(tmp_path: Path) -> None:

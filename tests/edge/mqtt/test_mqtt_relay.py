@@ -155,7 +155,7 @@ def test_a_record_larger_than_the_broker_takes_becomes_a_dead_letter_and_the_nex
     assert (event["kind"], event["data"]["seq"]) == ("dead_letter", 3)
     outbox = Outbox(station.journal.path)
     (dead,) = outbox.rows(RecordKind.VERDICT, 3, 3, 1)
-    assert "broker takes packets of 2000" in (dead.dead or "")
+    assert "broker accepts at most 2000" in (dead.dead or "")
     outbox.close()
 
 

@@ -49,7 +49,9 @@ def test_each_verdict_is_one_file_until_nobody_fetches_them(
         validator("verdict/1").validate(content)
         assert content["result"] == printed[file.stem]["result"]
     assert len(printed) == 5  # the line went on
-    assert done.stderr.count("file_drop.max_files. Fetch and delete them. The line goes on") == 1
+    assert (
+        done.stderr.count("file_drop.max_files. Fetch and delete them. Inspection continues") == 1
+    )
 
 
 def test_a_folder_that_cannot_be_made_is_a_configuration_error(

@@ -681,7 +681,7 @@ def test_a_gpio_chip_that_cannot_be_had_is_refused(
 
 def test_a_line_that_another_program_holds_is_named() -> None:
     taken = gpio_refusal("/dev/gpiochip0", OSError(errno.EBUSY, "Device or resource busy"))
-    assert "another program holds one of its lines. See which with gpioinfo" in str(taken)
+    assert "another program holds one of its lines. Find it with gpioinfo" in str(taken)
 
 
 def test_a_module_that_was_never_there_lets_no_part_pass_and_no_alarm_says_so(

@@ -129,7 +129,7 @@ def test_a_pc_too_slow_for_all_plans_leaves_the_last_ones_out_and_says_so(
     (only,) = tune(tiled, "CPU", 2, limit_s=0.0)
 
     assert only.plan == RunPlan(1, 1, 2)
-    assert "time is up: 7 of 8 plans were not measured" in caplog.text
+    assert "time limit reached: 7 of 8 plans were not measured" in caplog.text
 
 
 def test_a_model_that_runs_no_batches_is_tuned_without_them(

@@ -207,7 +207,7 @@ def test_images_that_show_no_good_part_are_refused_by_name(
     cv2.imwrite(str(folder / "small.png"), pixels[:300, :300])
     (folder / "cut.jpg").write_bytes((folder / "01_good.jpg").read_bytes()[:20_000])
     text = refusal(folder, tmp_path, capsys)
-    assert "3 images cannot be taught with" in text
+    assert "3 images cannot be used for teaching" in text
     assert "dark.png: the image is all dark" in text
     assert "cut.jpg: not a complete image" in text
     assert "small.png: 300×300 pixels, the others have 640×480" in text
@@ -270,4 +270,6 @@ def test_a_teacher_is_no_model_and_a_model_no_teacher(
     assert "a teacher has 'teacher/1'" in capsys.readouterr().err
     teacher = str(DEMO / "teacher.xml")
     assert edge_run(["--check", "--camera", str(good), "--model", teacher]) == 78
-    assert "teacher.json: is a teacher, which inspects nothing itself" in capsys.readouterr().err
+    assert (
+        "teacher.json: is a teacher, which cannot inspect parts itself" in capsys.readouterr().err
+    )
