@@ -1,5 +1,8 @@
 """The errors a user can meet. Each message names the cause and the next step."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from edge.redaction import one_line
 
 
@@ -7,9 +10,16 @@ class StationError(Exception):
     """Base of every expected error; ``exit_code`` is what the process ends with.
 
     Each argument is one line of the message, whatever foreign names it quotes.
+
+    Attributes:
+        kind: by which the page has words of its own for it, in each of its languages; empty where
+            it has none.
+        data: what these words name.
     """
 
     exit_code = 70
+    kind: str = ""
+    data: Mapping[str, str | int] = MappingProxyType({})
 
     def __str__(self) -> str:
         return "\n".join(one_line(str(line)) for line in self.args)

@@ -11,7 +11,8 @@ __all__ = ["AUTOMATIC", "FORMS", "ThresholdChoice", "parse_threshold"]
 AUTOMATIC = "auto"
 FORMS = (
     "auto, f1, recall=0.99, false-reject-rate=0.01, quantile=0.95 (with a margin: 0.95,0.1), "
-    "manual=SCORE, or with a guarantee false-reject-rate=0.01@0.95 or miss-rate=0.02@0.95"
+    "balanced=0.05, manual=SCORE, or with a guarantee false-reject-rate=0.01@0.95 or "
+    "miss-rate=0.02@0.95"
 )
 
 # Methods whose rate may be guaranteed; that of misses always is, for ``recall`` is its estimate.
@@ -24,6 +25,7 @@ _NUMBERS = {
     "false-reject-rate": (ThresholdMethod.FALSE_REJECT_RATE, 1, 1),
     "miss-rate": (ThresholdMethod.MISS_RATE, 1, 1),
     "quantile": (ThresholdMethod.QUANTILE, 0, 2),
+    "balanced": (ThresholdMethod.BALANCED, 0, 2),
     "manual": (ThresholdMethod.MANUAL, 1, 1),
 }
 
@@ -71,7 +73,8 @@ def _check_range(text: str, method: ThresholdMethod | None, numbers: tuple[float
     if method is ThresholdMethod.MANUAL or not numbers:
         return
     first = numbers[0]
-    if not 0.0 < first <= 1.0 or (method in _GUARANTEED and first == 1.0):
+    below_one = (*_GUARANTEED, ThresholdMethod.BALANCED)
+    if not 0.0 < first <= 1.0 or (method in below_one and first == 1.0):
         raise SettingError(f"threshold {text!r}: {first:g} must lie between 0 and 1. Give {FORMS}.")
     if len(numbers) > 1 and numbers[1] < 0.0:
         raise SettingError(f"threshold {text!r}: the margin {numbers[1]:g} must not be below 0.")

@@ -392,6 +392,7 @@ class ThresholdMethod(StrEnum):
     FALSE_REJECT_RATE = "false_reject_rate"
     MISS_RATE = "miss_rate"
     QUANTILE = "quantile"
+    BALANCED = "balanced"
     MANUAL = "manual"
 
 

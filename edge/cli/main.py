@@ -24,6 +24,7 @@ from edge.journal.query import Query
 from edge.redaction import one_line, redacted
 from edge.system.file_access import hidden_from_service, why_closed
 from edge.system.log_output import log_to_stderr, print_line, write_line
+from edge.system.priority import COMPUTES_BESIDE, lower_priority
 from edge.system.process_end import exit_process
 from edge.system.process_start import prepare_process
 from edge.yaml_lines import read_settings_file
@@ -363,6 +364,7 @@ def _captured(settings: "Settings", options: argparse.Namespace, folder: Path) -
 def _run_teach(
     options: argparse.Namespace, settings: "Settings | None", source: Path, teacher: Path
 ) -> None:
+    lower_priority(COMPUTES_BESIDE)  # before the libraries are loaded, too
     # OpenVINO, OpenCV and numba
     from edge.cli.sign import ask_password
     from edge.cli.teach import TeachCommand, run_teach

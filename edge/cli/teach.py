@@ -14,7 +14,6 @@ from edge.recipes.content import RecipeContent, follow_up, read_product_settings
 from edge.recipes.folder import RecipeFolder, RecipeVersion
 from edge.recipes.names import recipe_name
 from edge.redaction import one_line
-from edge.system.priority import COMPUTES_BESIDE, lower_priority
 from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.guarantees import guarantee_sentence
 from edge.teaching.images import ReadImages, find_images
@@ -67,7 +66,6 @@ def run_teach(command: TeachCommand, emit: Callable[[str], None]) -> None:
     """
     _check(command)
     content, view = _product(command)
-    lower_priority(COMPUTES_BESIDE)
     built = build(
         BuildOrder(
             name=command.name,

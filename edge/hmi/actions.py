@@ -107,6 +107,12 @@ class TeachStrikeBody(ActionBody):
 
 class TeachBuildBody(ActionBody):
     views: bool = Field(default=False, description="learn up to 8 images turned and shifted, too")
+    max_false_rejects: float | None = Field(
+        default=None,
+        ge=0,
+        le=0.5,
+        description="of what is known to be good, from marks only; null: no more than until now",
+    )
 
 
 class TeachTrialBody(ActionBody):

@@ -219,10 +219,14 @@ class CapturedImage(Content):
     """An image that was captured to teach with."""
 
     number: int
-    kind: Literal["captured", "taught", "false_reject", "missed_defect"] = Field(
-        default="captured",
-        description="missed_defect: not learned, the threshold is held against it",
+    kind: Literal["captured", "taught", "false_reject", "missed_defect", "passed", "rejected"] = (
+        Field(
+            default="captured",
+            description="missed_defect, and of unmarked parts of the line passed and rejected: not "
+            "learned, the threshold is held against it",
+        )
     )
+    confirmed: bool = Field(default=False, description="good, by a person; it is never left out")
     seq: int | None = Field(default=None, description="of a marked part")
     struck: bool = Field(description="it is not taught with")
     score: float | None = Field(
@@ -237,6 +241,11 @@ class CapturedImage(Content):
         default=None,
         description="what the candidate does, of an image that is taught with without that",
     )
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the bank is made of it."""
+        return self.kind in ("captured", "taught", "false_reject")
 
 
 NotTakenKind = Literal[
@@ -263,6 +272,15 @@ class PartsCompared(Content):
     changed: list[ChangedPart] = Field(description="the newest of these")
 
 
+class ThresholdChoiceRow(Content):
+    """What a candidate would do that allows so many false rejects."""
+
+    rate: float = Field(description="of the good, at most")
+    threshold: float = Field(description="raw")
+    rejected: int = Field(description="of the known good")
+    missed: int = Field(description="of the defective")
+
+
 class TeachingResult(Content):
     """What the last build has learned."""
 
@@ -273,7 +291,13 @@ class TeachingResult(Content):
     learned: int
     cross_validated: int
     left_out: int = Field(description="images that look like defects")
+    known_good: int = Field(description="images that the threshold rests on")
+    passed: int = Field(description="of these, parts of the line that nobody marked; not learned")
     defective: int = Field(description="images that the threshold is held against")
+    max_false_rejects: float | None = Field(
+        description="of the known good, which the threshold allows; null: not learned from marks"
+    )
+    options: list[ThresholdChoiceRow] = Field(description="what other allowances would do")
     guaranteed_rate: float | None = Field(
         description="of good parts that are rejected; null: nothing is guaranteed"
     )
@@ -326,6 +350,8 @@ class TeachingStatus(Content):
     why_data: dict[str, str | int] = Field(default={}, description="what its words name")
     step: int = Field(default=0, description="of the build")
     refused: list[str] = Field(default=[], description="why the last build came to nothing")
+    refused_kind: str = Field(default="", description="of that cause")
+    refused_data: dict[str, str | int] = Field(default={}, description="what its words name")
     result: TeachingResult | None = None
     trial: TrialSummary | None = None
 

@@ -68,11 +68,17 @@ class ActionDone(Content):
 
 
 class ActionFailed(Content):
-    """An action that was not carried out; ``defect`` where the software is at fault."""
+    """An action that was not carried out; ``defect`` where the software is at fault.
+
+    Attributes:
+        kind, data: as ``StationError`` has them.
+    """
 
     type: Literal["failed"] = "failed"
     number: int
     error: str
+    kind: str = ""
+    data: dict[str, str | int] = Field(default_factory=dict)
     defect: bool = False
 
 

@@ -19,6 +19,10 @@ MIN_TOKEN_BITS = 128
 # Of one among the 7,776 words of a dice list; people choose from fewer.
 _WORD_BITS = 13.0
 _MAX_WORD_LENGTH, _USUAL_WORD = 10, 5
+_NEXT_STEP = (
+    "Make one: edge-run --make-token FILE, name that file, and give it to the people who may make "
+    "changes"
+)
 _KINDS = ("0-9", "a-z", "A-Z", "^0-9a-zA-Z")
 
 
@@ -57,13 +61,12 @@ def read_token(path: Path) -> str:
     Raises:
         ConfigurationInvalid: it cannot be read, is open to others, or holds what can be guessed.
     """
-    token = read_secret(path, TOKEN_KEY)
+    token = read_secret(path, TOKEN_KEY, _NEXT_STEP)
     bits = most_bits(token)
     if bits < MIN_TOKEN_BITS:
         raise ConfigurationInvalid(
             f"{path}: the token of {TOKEN_KEY} can be guessed (at most {bits:.0f} bits, "
-            f"{MIN_TOKEN_BITS} are needed). Make another one: edge-run --make-token FILE, "
-            "name that file, and give it to the people who may make changes."
+            f"{MIN_TOKEN_BITS} are needed). {_NEXT_STEP}."
         )
     return token
 

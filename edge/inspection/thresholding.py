@@ -194,6 +194,70 @@ def _above(score: np.floating, median: np.floating, margin: float) -> float:
     return max(_just_above(score), float(score + unseen))
 
 
+def balanced(
+    good: Scores,
+    defective: Scores,
+    rate: float = 1.0 - PROBABILITY,
+    missed: float | None = None,
+) -> float:
+    """Return a threshold that weighs both kinds alike, and rejects at most a share of the good.
+
+    Marked defects are no draw of the line: how many of them there are beside the good ones says
+    nothing, and F1 would follow it. Here the share of the good that is rejected and the share of
+    the defective that passes count alike; of several thresholds with the lowest sum the highest is
+    taken. It never lies higher than good scores alone would lay it, unless ``rate`` asks for that.
+
+    Args:
+        good, defective: ``(N,)`` and ``(M,)`` raw scores, N at least 1; M may be 0.
+        rate: at most this share of the good is rejected; of fewer than 1 / rate none is.
+        missed: where given, at most this share of the defective passes, too, and the threshold lies
+            in the middle of all that keep both, as far as can be from either bound; where none
+            does, it is the lowest that ``rate`` allows.
+
+    Raises:
+        ValueError: no good score, or one that is not finite; a rate outside [0, 1).
+
+    Source: Youden, Index for rating diagnostic tests, 1950.
+    """
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"the rate lies between 0 and 1, it is {rate:g}")
+    good, defective = _ascending(good, "good", at_least=1), _ascending(defective, "defective")
+    highest_passed = good[len(good) - 1 - _beyond(len(good), rate)]
+    beyond = good[-1] if missed is not None else highest_passed
+    highest = max(quantile(good), _above(beyond, np.median(good), 0.0))
+    scores = np.unique(np.concatenate([good, defective]))
+    above = scores[scores > highest_passed]
+    gaps = [midway(low, high) for low, high in zip([highest_passed, *above], above, strict=False)]
+    thresholds = np.array([*(gap for gap in gaps if gap < highest), highest], scores.dtype)
+    passed = np.searchsorted(defective, thresholds, side="left") / max(len(defective), 1)
+    if missed is not None:
+        keeping = thresholds[passed <= missed + _ROUNDING]
+        return midway(keeping[0], keeping[-1]) if len(keeping) > 1 else float(thresholds[0])
+    cost = 1.0 - np.searchsorted(good, thresholds, side="left") / len(good) + passed
+    return float(thresholds[np.flatnonzero(cost <= cost.min() + _ROUNDING)[-1]])
+
+
+def balanced_bound(count: int, rate: float = 1.0 - PROBABILITY, confidence: float = 0.95) -> float:
+    """Return the share of all good parts that a balanced threshold rejects at most.
+
+    Args:
+        count: good parts that the threshold rests on, drawn like those that come.
+        rate: that it was laid with.
+        confidence: of the bound, over the choice of the good parts.
+
+    Returns:
+        1 where nothing can be said.
+
+    Source: ``edge.inspection.tolerance``.
+    """
+    return rate_bound(_beyond(count, rate), count, confidence) if count else 1.0
+
+
+def _beyond(count: int, rate: float) -> int:
+    """Return how many of the highest good scores a balanced threshold may lie below."""
+    return min(math.floor(count * rate + _ROUNDING), count - 1)
+
+
 def false_reject_rate(good: Scores, rate: float) -> float:
     """Return the lowest gap between good scores that rejects at most ``rate`` of them.
 

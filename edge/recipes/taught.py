@@ -14,6 +14,7 @@ from edge.validation import in_words
 TAUGHT_FILE = "taught.json"
 MAX_TAUGHT_BYTES = 2_000_000
 
+Share = Annotated[float, Field(ge=0, le=1)]
 ContentHash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
@@ -23,7 +24,10 @@ class Taught(Section):
     Attributes:
         teacher: hash of its manifest.
         images: good ones, in the order in which they were learned.
-        defective: that the threshold was held against.
+        confirmed: those of them that a person has confirmed.
+        passed, defective, rejected: that the threshold was held against; not learned.
+        balanced: shares of the good and of the defective that the threshold may judge wrongly; None
+            of a product that was taught with good images alone.
         views: few images were shown turned and shifted, too.
         check_good: those that look like defects were left out.
     """
@@ -33,8 +37,12 @@ class Taught(Section):
     seed: int
     views: bool
     check_good: bool
+    balanced: tuple[Share, ...] | None = None
     images: list[ContentHash] = Field(max_length=1000)
+    confirmed: list[ContentHash] = Field(default_factory=list, max_length=1000)
+    passed: list[ContentHash] = Field(default_factory=list, max_length=1000)
     defective: list[ContentHash] = Field(default_factory=list, max_length=1000)
+    rejected: list[ContentHash] = Field(default_factory=list, max_length=1000)
 
 
 def read_taught(folder: Path) -> Taught | None:

@@ -14,13 +14,16 @@ SPARKPLUG_PASSWORD_KEY = "mqtt.sparkplug.password_file"
 OPCUA_PASSWORD_KEY = "opcua.password_file"
 TOKEN_KEY = "hmi.token_file"
 
+_NEXT_STEP = "Make it, or name the right one"
 
-def read_secret(path: Path, key: str) -> str:
+
+def read_secret(path: Path, key: str, next_step: str = _NEXT_STEP) -> str:
     """Read the file of a password or token: one line, readable by its owner only.
 
     Args:
         path: may lie in systemd's folder of credentials.
         key: of the setting, or the option, that names the file.
+        next_step: where there is no such file, or nothing in it.
 
     Raises:
         ConfigurationInvalid: missing, empty, open to others, or another user's; names ``key``.
@@ -36,19 +39,19 @@ def read_secret(path: Path, key: str) -> str:
         secret = path.read_text("utf-8-sig").rstrip("\r\n")  # some editors begin with a mark
     except OSError as error:
         raise ConfigurationInvalid(
-            f"{path}: the file of {key} cannot be read: {_cause(error)}."
+            f"{path}: the file of {key} cannot be read: {_cause(error, next_step)}."
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationInvalid(f"{path}: the file of {key} is not UTF-8 text.") from error
     if not secret:
-        raise ConfigurationInvalid(f"{path}: the file of {key} is empty.")
+        raise ConfigurationInvalid(f"{path}: the file of {key} is empty. {next_step}.")
     return secret
 
 
-def _cause(error: OSError) -> str:
+def _cause(error: OSError, next_step: str) -> str:
     if isinstance(error, PermissionError):
         return f"{why_closed()}, or hand the file over by LoadCredential="
-    return f"{error.strerror}. Make it, or name the right one"
+    return f"{error.strerror}. {next_step}"
 
 
 def granted_path(path: Path) -> tuple[Path, bool]:

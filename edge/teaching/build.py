@@ -11,10 +11,11 @@ from edge.bundle.teacher import load_teacher
 from edge.recipes.folder import MODEL
 from edge.recipes.taught import TAUGHT_FILE, Taught
 from edge.teaching.golden_features import check_features
-from edge.teaching.images import ReadImages, TaughtImage, TeachingRefused, read_images
+from edge.teaching.images import ReadImages, TaughtImage, read_images
 from edge.teaching.product_view import ProductView
+from edge.teaching.refusals import TeachingRefused
 from edge.teaching.taught_bundle import Lesson, TaughtBundle, make_bundle
-from edge.teaching.teach import Progress, TaughtModel, TeachingOrder, teach
+from edge.teaching.teach import Progress, TaughtModel, TeachingImages, TeachingOrder, teach
 from edge.teaching.teacher_graph import TeacherGraph
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,9 @@ class BuildOrder:
         name: of the product.
         teacher: the ``.xml`` of a teacher.
         images: files of good images.
-        defective: files of images that the threshold is held against.
+        confirmed: those of them that a person has confirmed to be good.
+        passed: files of parts that passed; good, not learned, the threshold is held against them.
+        defective, rejected: files of defects, marked and rejected, that it is held against, too.
         order: how they are learned.
         threads: of inference.
         public_key: that must have signed the teacher; None asks for no signature.
@@ -43,7 +46,10 @@ class BuildOrder:
     public_key: Path | None = None
     key: Path | None = None
     password: bytes | None = None
+    confirmed: Sequence[Path] = ()
+    passed: Sequence[Path] = ()
     defective: Sequence[Path] = ()
+    rejected: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -52,14 +58,14 @@ class BuiltModel:
 
     Attributes:
         teacher_sha256: of the teacher's manifest.
-        defective: that the threshold is held against.
+        given: all that it was taught with.
         signature: of the manifest; None unsigned.
         view: where in its images the product is.
     """
 
     teacher_sha256: str
     read: ReadImages
-    defective: tuple[TaughtImage, ...]
+    given: TeachingImages
     taught: TaughtModel
     bundle: TaughtBundle
     signature: bytes | None
@@ -73,8 +79,12 @@ class BuiltModel:
             seed=training.seed,
             views=self.taught.viewed,
             check_good=training.good_check is not None,
-            images=[image.content.hex() for image in self.read.images],
-            defective=[image.content.hex() for image in self.defective],
+            balanced=None if self.taught.choice.method is None else self.taught.choice.numbers,
+            images=_contents(self.given.good),
+            confirmed=sorted(content.hex() for content in self.given.confirmed),
+            passed=_contents(self.given.passed),
+            defective=_contents(self.given.defective),
+            rejected=_contents(self.given.rejected),
         )
 
     def version_files(self, folder: Path) -> list[tuple[Path, bytes]]:
@@ -103,32 +113,44 @@ def build(
     signer = load_private_key(asked.key, asked.password) if asked.key else None
     teacher = load_teacher(asked.teacher, asked.public_key)
     spec = asked.order.view.applied(teacher.manifest.input)
-    read = read_images([*asked.images, *asked.defective], spec)
-    bad_paths = set(asked.defective)
-    defective = tuple(image for image in read.images if image.path in bad_paths)
-    images = tuple(image for image in read.images if image.path not in bad_paths)
-    if not images:
-        raise TeachingRefused("no good image is left. Capture about 20.")
-    read = ReadImages(images, read.repeated)
+    read = read_images([*asked.images, *asked.defective, *asked.rejected, *asked.passed], spec)
+    given = TeachingImages(
+        good=_among(read, asked.images),
+        confirmed=frozenset(image.content for image in _among(read, asked.confirmed)),
+        passed=_among(read, asked.passed),
+        defective=_among(read, asked.defective),
+        rejected=_among(read, asked.rejected),
+    )
+    if not given.good:
+        raise TeachingRefused("no good image is left. Capture about 20.", kind="no_images")
+    read = ReadImages(tuple(given.good), read.repeated)
     graph = TeacherGraph(teacher, asked.threads)
     check_features(graph.features(), teacher.manifest)
-    taught = teach(read.images, graph, asked.order, progress, defective=defective)
+    taught = teach(given, graph, asked.order, progress)
     lesson = Lesson(
         name=asked.name,
         created=now(),
         teacher=teacher,
         order=asked.order,
-        images=read.images,
-        defective=defective,
+        images=given,
     )
     bundle = make_bundle(taught, graph, lesson, asked.threads)
     signature = signer.sign(bundle.manifest_text) if signer is not None else None
     return BuiltModel(
         teacher_sha256=teacher.sha256,
         read=read,
-        defective=defective,
+        given=given,
         taught=taught,
         bundle=bundle,
         signature=signature,
         view=asked.order.view,
     )
+
+
+def _among(read: ReadImages, paths: Sequence[Path]) -> tuple[TaughtImage, ...]:
+    wanted = set(paths)
+    return tuple(image for image in read.images if image.path in wanted)
+
+
+def _contents(images: Sequence[TaughtImage]) -> list[str]:
+    return [image.content.hex() for image in images]

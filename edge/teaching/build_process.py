@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from edge.atomic_files import write_all
-from edge.bundle.manifest import load_bundle
+from edge.bundle.manifest import ThresholdMethod, load_bundle
 from edge.errors import StationError
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
@@ -33,12 +34,15 @@ from edge.recipes.folder import RecipeFolder
 from edge.section import Section
 from edge.system.priority import COMPUTES_BESIDE, lower_priority
 from edge.teaching.build import BuildOrder, BuiltModel, build
+from edge.teaching.learning import WrongBefore, choice_of_rate
 from edge.teaching.line_comparison import LineComparison, LineParts, compare
 from edge.teaching.product_view import ProductView, make_view
 from edge.teaching.teach import ScoredImage, TeachingOrder
 
 # Of the strangest images, so that somebody sees what is strange about them.
 MAX_MAPS = 8
+# Of false rejects, beside the one that a candidate was built with.
+OFFERED_RATES = (0.0, 0.01, 0.02, 0.05, 0.1)
 _MAP_PX = 640
 _JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 82]
 MODEL_XML = "model.xml"
@@ -60,7 +64,10 @@ class BuildRequest(Section):
     """What the station asks for.
 
     Attributes:
-        images, defective: paths; each is known by its name from there on.
+        images, confirmed, passed, defective, rejected: paths, as ``BuildOrder`` has them; each
+            is known by its name from there on.
+        learning: the threshold is laid so that the candidate is no worse than ``before``.
+        max_false_rejects: it is laid within this share of the good instead.
         before, before_threshold: the ``.xml`` of the model in force, to compare with.
         line: file of ``LineParts`` to compare the candidate on; None compares on none.
         like: folder and version of a recipe by whose crop and mask the product is seen.
@@ -70,7 +77,12 @@ class BuildRequest(Section):
     name: str
     teacher: str
     images: list[str]
+    confirmed: list[str] = Field(default_factory=list)
+    passed: list[str] = Field(default_factory=list)
     defective: list[str]
+    rejected: list[str] = Field(default_factory=list)
+    learning: bool = False
+    max_false_rejects: float | None = None
     before: str | None
     before_threshold: float | None
     like: RecipeAt | None = None
@@ -101,10 +113,28 @@ class ImageScore(Section):
     after: Result
 
 
+class ThresholdOption(Section):
+    """What a threshold would do that allows so many false rejects.
+
+    Attributes:
+        rate: of the good, at most.
+        rejected: of the good images that the threshold rests on.
+        missed: of the defective ones.
+    """
+
+    rate: float
+    threshold: float
+    rejected: int
+    missed: int
+
+
 class BuildResult(Section):
     """What was learned.
 
     Attributes:
+        known_good: images that the threshold rests on; ``passed`` of them were not learned.
+        max_false_rejects: that it allows; None where it rests on good images alone.
+        options: what others would do.
         sha256: of the bundle's manifest.
         scored: the strangest first, defective ones among them; of one good image alone none.
         repeated: names of images that show the same as one before.
@@ -117,7 +147,11 @@ class BuildResult(Section):
     images: int
     learned: int
     cross_validated: int
+    known_good: int
+    passed: int
     defective: int
+    max_false_rejects: float | None
+    options: list[ThresholdOption]
     scored: list[ImageScore]
     repeated: list[str]
     left_out: int
@@ -133,11 +167,14 @@ class BuildReport(Section):
     Attributes:
         step: number of the step that begins.
         refused: why nothing was built, line by line.
+        refused_kind, refused_data: as ``StationError`` has them.
     """
 
     step: int | None = None
     result: BuildResult | None = None
     refused: list[str] = Field(default_factory=list)
+    refused_kind: str = ""
+    refused_data: dict[str, str | int] = Field(default_factory=dict)
 
 
 def main() -> int:
@@ -156,10 +193,11 @@ def main() -> int:
         _send(BuildReport(step=steps))
 
     try:
-        built = build(_order(asked), progress)
+        order = _order(asked)
+        before = _judged_before(asked, order)
+        built = build(_held_against(order, asked, before), progress)
         folder = Path(asked.folder)
         maps = _written_maps(built, folder)
-        before = _judged_before(asked, built)
         write_all(built.version_files(folder))
         found = _result(built, maps, before)
         if asked.line is not None:
@@ -167,12 +205,19 @@ def main() -> int:
             found = found.model_copy(update={"line": _compared(asked, asked.line)})
         _send(BuildReport(result=found))
     except StationError as error:
-        _send(BuildReport(refused=str(error).splitlines()))
+        _send(
+            BuildReport(
+                refused=str(error).splitlines(),
+                refused_kind=error.kind,
+                refused_data=dict(error.data),
+            )
+        )
     except MemoryError:
-        _send(BuildReport(refused=["there is not enough memory to teach. Use fewer images."]))
+        why = "there is not enough memory to teach. Use fewer images."
+        _send(BuildReport(refused=[why], refused_kind="memory"))
     except OSError as error:
         why = f"{asked.folder}: cannot be written ({error.strerror}). Make room on this disk."
-        _send(BuildReport(refused=[why]))
+        _send(BuildReport(refused=[why], refused_kind="disk"))
     return 0
 
 
@@ -186,12 +231,31 @@ def _order(asked: BuildRequest) -> BuildOrder:
         name=asked.name,
         teacher=Path(asked.teacher),
         images=[Path(path) for path in asked.images],
+        confirmed=[Path(path) for path in asked.confirmed],
+        passed=[Path(path) for path in asked.passed],
         defective=[Path(path) for path in asked.defective],
+        rejected=[Path(path) for path in asked.rejected],
         order=TeachingOrder(with_views=asked.views, view=view),
         threads=asked.threads,
         public_key=public_key,
         key=Path(asked.key) if asked.key else None,
     )
+
+
+def _held_against(
+    order: BuildOrder, asked: BuildRequest, before: Mapping[str, Result]
+) -> BuildOrder:
+    """Return an order that says how the threshold is laid, of what is learned from marks."""
+    if not asked.learning:
+        return order
+    if asked.max_false_rejects is not None:
+        teaching = replace(order.order, threshold=choice_of_rate(asked.max_false_rejects))
+        return replace(order, order=teaching)
+    good = {path.name for path in (*order.images, *order.passed)}
+    rejected = sum(name in good and one is not Result.OK for name, one in before.items())
+    missed = sum(name not in good and one is Result.OK for name, one in before.items())
+    teaching = replace(order.order, before=WrongBefore(rejected, missed))
+    return replace(order, order=teaching)
 
 
 def _compared(asked: BuildRequest, line: str) -> LineComparison:
@@ -204,11 +268,11 @@ def _compared(asked: BuildRequest, line: str) -> LineComparison:
     return compare(Inspector(Detector(network), bundle.manifest), parts)
 
 
-def _judged_before(asked: BuildRequest, built: BuiltModel) -> dict[str, Result]:
+def _judged_before(asked: BuildRequest, order: BuildOrder) -> dict[str, Result]:
     """Return by name what the model in force makes of each image; empty without one.
 
     Raises:
-        StationError: it cannot be loaded.
+        StationError: it cannot be loaded, or an image cannot be read.
     """
     if asked.before is None:
         return {}
@@ -217,18 +281,18 @@ def _judged_before(asked: BuildRequest, built: BuiltModel) -> dict[str, Result]:
     limits = Limits(image_threshold=asked.before_threshold)
     manifest = bundle.manifest
     if manifest.input.locator is None:  # its crop and mask are those of the candidate
-        spec = built.view.applied(manifest.input)
+        spec = order.order.view.applied(manifest.input)
         manifest = manifest.model_copy(update={"input": spec})
     inspector = Inspector(Detector(network), manifest, limits)
     found = {}
-    for image in (*built.read.images, *built.defective):
-        frame = Frame(pixels=read_image(image.path), number=0, captured_ns=0, captured_utc_ns=0)
-        found[image.path.name] = inspector.inspect(frame).decision.result
+    for path in (*order.images, *order.passed, *order.defective, *order.rejected):
+        frame = Frame(pixels=read_image(path), number=0, captured_ns=0, captured_utc_ns=0)
+        found[path.name] = inspector.inspect(frame).decision.result
     return found
 
 
 def _strangest_first(built: BuiltModel) -> list[ScoredImage]:
-    scored = [*built.taught.scored, *built.taught.defective]
+    scored = [*built.taught.scored, *built.taught.passed, *built.taught.defective]
     return sorted(scored, key=lambda item: -item.raw.score)
 
 
@@ -253,13 +317,41 @@ def _result(built: BuiltModel, maps: set[str], before: Mapping[str, Result]) -> 
             )
             for item in _strangest_first(built)
         ],
-        defective=len(built.defective),
+        known_good=threshold.good_count,
+        passed=sum(not item.doubtful for item in taught.passed),
+        defective=len(taught.defective),
+        max_false_rejects=_allowed(built),
+        options=_options(built),
         repeated=[path.name for path in built.read.repeated],
         left_out=taught.check.suspect_count if taught.check is not None else 0,
         guaranteed_rate=found.rate if found is not None else None,
         confidence=found.confidence if found is not None else None,
         counted=found.count if found is not None else None,
     )
+
+
+def _allowed(built: BuiltModel) -> float | None:
+    choice = built.taught.choice
+    return choice.numbers[0] if choice.method is ThresholdMethod.BALANCED else None
+
+
+def _options(built: BuiltModel) -> list[ThresholdOption]:
+    """Return what thresholds would do that allow more or fewer false rejects."""
+    taught, allowed = built.taught, _allowed(built)
+    if allowed is None:
+        return []
+    good, defective = taught.known_scores()
+    if not len(good):  # of one image and its views
+        return []
+    options = []
+    for rate in sorted({allowed, *OFFERED_RATES}):
+        choice = taught.choice if rate == allowed else choice_of_rate(rate)
+        threshold = choice.threshold(good, defective)
+        rejected, missed = int((good >= threshold).sum()), int((defective < threshold).sum())
+        options.append(
+            ThresholdOption(rate=rate, threshold=threshold, rejected=rejected, missed=missed)
+        )
+    return options
 
 
 def _written_maps(built: BuiltModel, folder: Path) -> set[str]:

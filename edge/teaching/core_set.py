@@ -206,7 +206,8 @@ class CoreSetStream:
         self.count = count
         self.buffer_size = max(buffer_size, 2 * count)
         self._random = np.random.RandomState(seed)
-        self._chunks: list[Vectors] = []
+        # Made with the first vectors, whose width it has; the system gives memory as it is filled.
+        self._buffer = np.empty((0, 0), np.float32)
         self._held = 0
 
     @property
@@ -220,41 +221,34 @@ class CoreSetStream:
         return min(self.count, self._held)
 
     def memory_bytes(self, width: int) -> int:
-        """Return the most memory that vectors of this width take: the buffer and a copy of it."""
+        """Return the most memory that vectors of this width take: buffer and picked ones."""
         beside = 2 * _LEADING + 3  # their components, and what is known of each
-        sampled = 3 * _SAMPLED * width
-        return 4 * (self.buffer_size * (2 * width + beside) + sampled)
+        apart = (3 * _SAMPLED + self.count) * width
+        return 4 * (self.buffer_size * (width + beside) + apart)
 
     def add(self, vectors: Vectors) -> None:
-        """Add ``(N, D) float32`` vectors of the stream; they are kept, not copied."""
+        """Add ``(N, D) float32`` vectors of the stream; they are copied."""
+        if not len(self._buffer) and len(vectors):
+            self._buffer = np.empty((self.buffer_size, vectors.shape[1]), np.float32)
         room = self.buffer_size - self.count
         for first in range(0, len(vectors), room):
             part = vectors[first : first + room]
             if self._held + len(part) > self.buffer_size:
                 self._reduce(ignore)
-            self._chunks.append(part)
+            self._buffer[self._held : self._held + len(part)] = part
             self._held += len(part)
 
     def finish(self, progress: Progress = ignore) -> Vectors:
         """Return the ``(min(count, N), D)`` core-set and let go of the buffer."""
         self._reduce(progress)
-        core_set = self._chunks[0]
-        self._chunks, self._held = [], 0
+        core_set = self._buffer[: self._held].copy()
+        self._buffer, self._held = np.empty((0, 0), np.float32), 0
         return core_set
 
     def _reduce(self, progress: Progress) -> None:
         # Its 32 bits are those that torch's generator gives: fits with the same seed stay as they
         # were.
         start = int.from_bytes(self._random.bytes(4), "little") % self._held
-        whole = self._chunks[0] if len(self._chunks) == 1 else np.concatenate(self._chunks)
-        picked = _farthest(np.ascontiguousarray(whole), self.count, start, progress)
-        del whole  # before the picked ones need room
-        ends = np.cumsum([len(chunk) for chunk in self._chunks])
-        places = np.searchsorted(ends, picked, side="right")
-        core_set = np.stack(
-            [
-                self._chunks[place][index - ends[place]]
-                for place, index in zip(places.tolist(), picked.tolist(), strict=True)
-            ]
-        )
-        self._chunks, self._held = [core_set], len(core_set)
+        picked = _farthest(self._buffer[: self._held], self.count, start, progress)
+        self._buffer[: len(picked)] = self._buffer[picked]
+        self._held = len(picked)

@@ -9,23 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import InputSpec
-from edge.errors import FrameUnsuitable, ImageUnreadable, StationError
+from edge.errors import FrameUnsuitable, ImageUnreadable
 from edge.imaging.content_hash import pixels_hash
 from edge.imaging.frame import PixelFormat, Pixels, pixel_format
 from edge.imaging.image_files import is_image, read_image
 from edge.inspection.areas import demand_size
 from edge.inspection.plausibility import image_fault, image_statistics
 from edge.inspection.preprocessing import prepare
+from edge.teaching.refusals import TeachingRefused
 
 # More add little to a bank of a few thousand patches, and take memory and time.
 MAX_IMAGES = 500
 _MAX_NAMED = 5
-
-
-class TeachingRefused(StationError):
-    """Images that nothing can be taught with; names the files."""
-
-    exit_code = 65
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -71,10 +66,13 @@ def find_images(folder: Path, count: int | None = None) -> tuple[Path, ...]:
         found = sorted(path for path in folder.iterdir() if is_image(path))
     except OSError as error:
         raise TeachingRefused(
-            f"{folder}: cannot be read ({error.strerror}). Give a folder of images with --from."
+            f"{folder}: cannot be read ({error.strerror}). Give a folder of images with --from.",
+            kind="no_images",
         ) from error
     if not found:
-        raise TeachingRefused(f"{folder}: no images. Give a folder of good images with --from.")
+        raise TeachingRefused(
+            f"{folder}: no images. Give a folder of good images with --from.", kind="no_images"
+        )
     max_count = min(count or MAX_IMAGES, MAX_IMAGES)
     if len(found) <= max_count:
         return tuple(found)
@@ -113,7 +111,7 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
         if size != usual
     ]
     if faults:
-        raise TeachingRefused(*_named(faults))
+        raise TeachingRefused(*_named(faults), kind="unusable_images", n=len(faults))
     return ReadImages(tuple(images.values()), tuple(repeated))
 
 

@@ -1,7 +1,6 @@
 """A taught model as a bundle: the bank laid into the teacher's graph, and what is known of it."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,9 +25,8 @@ from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.normalization import score_scale
 from edge.inspection.predictor import RawPrediction
 from edge.inspection.self_test import golden_scores
-from edge.teaching.images import TaughtImage
 from edge.teaching.product_view import CountedPatches, counted_patches
-from edge.teaching.teach import ScoredImage, TaughtModel, TeachingOrder
+from edge.teaching.teach import ScoredImage, TaughtModel, TeachingImages, TeachingOrder
 from edge.teaching.teacher_graph import TeacherGraph
 from edge.teaching.used_images import HASH_BYTES, image_line, make_fingerprint, used_images
 
@@ -70,15 +68,13 @@ class Lesson:
         teacher: whose graph it is.
         order: what was asked for.
         images: all that it was taught with.
-        defective: that the threshold is held against.
     """
 
     name: str
     created: datetime
     teacher: Teacher
     order: TeachingOrder
-    images: Sequence[TaughtImage]
-    defective: Sequence[TaughtImage] = ()
+    images: TeachingImages
 
 
 def make_bundle(
@@ -150,14 +146,19 @@ def _predicted(
 def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -> Manifest:
     teacher = lesson.teacher.manifest
     head, described = teacher.head, taught.described
-    contents = [image.content for image in lesson.images]
+    given = lesson.images
+    contents = [image.content for image in given.good]
     # What was left out is not new to the model: it decided about the others.
     kept_out = {item.image.content for item in taught.held_out}
     fitted = [content[:HASH_BYTES] for content in contents if content not in kept_out]
-    calibrated = [item.image.content[:HASH_BYTES] for item in (*taught.scored, *taught.defective)]
+    calibrated = [
+        item.image.content[:HASH_BYTES]
+        for item in (*taught.scored, *taught.passed, *taught.defective)
+    ]
     lines = [
         *(image_line("good", content) for content in contents),
-        *(image_line("defect", image.content) for image in lesson.defective),
+        *(image_line("passed", image.content) for image in given.passed),
+        *(image_line("defect", image.content) for image in given.held_against),
     ]
     return Manifest(
         identity=Identity(
@@ -179,7 +180,12 @@ def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -
         input=lesson.order.view.applied(teacher.input).model_copy(
             update={
                 "pixel_formats": tuple(
-                    sorted({image.pixel_format for image in (*lesson.images, *lesson.defective)})
+                    sorted(
+                        {
+                            image.pixel_format
+                            for image in (*given.good, *given.passed, *given.held_against)
+                        }
+                    )
                 )
             }
         ),
@@ -210,7 +216,7 @@ def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -
                 "score": head.score,
                 "sigma": head.sigma,
                 "views": taught.viewed,
-                "threshold": "auto",
+                "threshold": taught.choice.text,
             },
             metrics={
                 "validation": SplitMetrics(

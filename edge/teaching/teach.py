@@ -6,7 +6,7 @@ that ``train-station fit`` uses; only what runs the network is the teacher's gra
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import GoodCheck, plain_text
 from edge.inspection.predictor import RawPrediction
 from edge.inspection.regions import enlarge
-from edge.inspection.thresholding import quantile
+from edge.inspection.thresholding import Scores, quantile
 from edge.redaction import one_line
 from edge.teaching.calibration import CalibratedScores, TrustedScores, calibrated_scores
 from edge.teaching.core_set import CoreSetStream
-from edge.teaching.images import TaughtImage, TeachingRefused
+from edge.teaching.images import TaughtImage
+from edge.teaching.learning import WrongBefore, no_worse_than
 from edge.teaching.lots import MAX_CROSS_VALIDATED, MIN_LEARNED, dealt, held_out
 from edge.teaching.memory_bank import MemoryBank, make_bank
 from edge.teaching.outliers import far_above
 from edge.teaching.product_view import ProductView, counted_patches
+from edge.teaching.refusals import TeachingRefused
 from edge.teaching.teacher_graph import PatchFeatures, TeacherGraph
-from edge.teaching.threshold_choice import AUTOMATIC
+from edge.teaching.threshold_choice import AUTOMATIC, ThresholdChoice
 from edge.teaching.views import MAX_FEW_IMAGES, views
 
 # Of the images, on average; as that of a fit on images without defects.
@@ -52,12 +54,47 @@ class TeachingOrder:
         with_views: few images are shown turned, flipped and shifted, too.
         view: where in them the product is.
         check_good: images that look like defects are named and left out.
+        before: what the model in force makes of the images; the threshold is laid so that this one
+            is no worse. None lays it as ``threshold`` says.
+        threshold: how it is laid where nothing was before.
     """
 
     seed: int = 0
     with_views: bool = False
     check_good: bool = True
     view: ProductView = field(default_factory=ProductView)
+    before: WrongBefore | None = None
+    threshold: ThresholdChoice = AUTOMATIC
+
+    def choice(self, good: Scores, defective: Scores) -> ThresholdChoice:
+        """Return how the threshold between scores of this model is laid."""
+        if self.before is None:
+            return self.threshold
+        return no_worse_than(self.before, good, defective)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TeachingImages:
+    """What a product is taught with; no image is in two of them.
+
+    Attributes:
+        good: are learned.
+        confirmed: contents of good ones that a person has confirmed: none is left out.
+        passed: of parts that passed, and that nobody objected to; good, not learned.
+        defective: of parts that must be rejected, not learned.
+        rejected: of parts that were rejected, and that nobody objected to; defective.
+    """
+
+    good: Sequence[TaughtImage]
+    confirmed: frozenset[bytes] = frozenset()
+    passed: Sequence[TaughtImage] = ()
+    defective: Sequence[TaughtImage] = ()
+    rejected: Sequence[TaughtImage] = ()
+
+    @property
+    def held_against(self) -> tuple[TaughtImage, ...]:
+        """Those that the threshold ought to reject."""
+        return (*self.defective, *self.rejected)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,63 +117,72 @@ class TaughtModel:
     Attributes:
         bank: of the model.
         described: its thresholds, and what they rest on.
+        choice: how they were laid.
         scored: images with a score, the strangest first.
         held_out: those of them that were scored by this very bank.
         learned: images that the bank is made of.
         check: the search for defects among the images; None where it was switched off.
         viewed: views were learned, too.
-        defective: images of defects, scored by this bank; the threshold is held against them.
+        passed, defective: scored by this bank; the threshold is held against them, too.
     """
 
     bank: MemoryBank
     described: CalibratedScores
+    choice: ThresholdChoice
     scored: tuple[ScoredImage, ...]
     held_out: tuple[ScoredImage, ...]
     learned: tuple[TaughtImage, ...]
     check: GoodCheck | None
     viewed: bool
+    passed: tuple[ScoredImage, ...] = ()
     defective: tuple[ScoredImage, ...] = ()
+
+    def known_scores(self) -> tuple[Scores, Scores]:
+        """Return the scores of good and of defective images that the threshold rests on."""
+        trusted = [item for item in (*self.scored, *self.passed) if not item.doubtful]
+        return _scores(trusted), _scores(self.defective)
 
 
 def teach(
-    images: Sequence[TaughtImage],
+    images: TeachingImages,
     graph: TeacherGraph,
     order: TeachingOrder = TeachingOrder(),
     progress: Progress = log.info,
-    *,
-    defective: Sequence[TaughtImage] = (),
 ) -> TaughtModel:
     """Make a bank and a threshold of good images.
 
     Args:
         images: of different content.
-        defective: of parts that must be rejected; none is learned.
         progress: called with a sentence at each step.
 
     Raises:
         TeachingRefused: too few images, or all of them look like defects.
         ModelError: inference failed.
     """
-    few = len(images) <= MAX_FEW_IMAGES
-    if len(images) < MIN_LEARNED and not order.with_views:
+    count = len(images.good)
+    few = count <= MAX_FEW_IMAGES
+    if count < MIN_LEARNED and not order.with_views:
         raise TeachingRefused(
             "one image does not show how good parts differ. Use more, about 20; or with "
             "--views this one is learned turned, flipped and shifted, but nothing is "
-            "guaranteed."
+            "guaranteed.",
+            kind="one_image",
         )
     if order.with_views and order.view.areas is not None:
         raise TeachingRefused(
             "turned and shifted views do not fit a mask. Teach without views, or draw the mask "
-            "once the product is taught."
+            "once the product is taught.",
+            kind="views_and_mask",
         )
     lesson = _Lesson(
         graph=graph,
         order=order,
         progress=progress,
         viewed=few and order.with_views,
-        several_banks=len(images) <= MAX_CROSS_VALIDATED,
+        several_banks=count <= MAX_CROSS_VALIDATED,
+        confirmed=images.confirmed,
     )
-    return lesson.of(images, defective)
+    return lesson.of(images)
 
 
 class _Lesson:
@@ -150,19 +196,22 @@ class _Lesson:
         progress: Progress,
         viewed: bool,
         several_banks: bool,
+        confirmed: frozenset[bytes],
     ) -> None:
         self._manifest = graph.manifest
         self._order = order
         self._progress = progress
         self._viewed = viewed
+        self._confirmed = confirmed
         self._features = _KeptFeatures(graph.features(), _FEATURE_BYTES if several_banks else 0)
         self._judge = graph.judge()
         spec = order.view.applied(graph.manifest.input)
         self._counted = counted_patches(spec, graph.manifest.output)
 
-    def of(self, images: Sequence[TaughtImage], defective: Sequence[TaughtImage]) -> TaughtModel:
+    def of(self, given: TeachingImages) -> TaughtModel:
+        images = given.good
         if len(images) < MIN_LEARNED:
-            return self._of_one(images[0], defective)
+            return self._of_one(images[0], given)
         off = held_out(
             [image.content for image in images], _HELD_OUT_SHARE, f"{self._order.seed} validation"
         )
@@ -173,34 +222,42 @@ class _Lesson:
         self._progress(f"bank of {len(learned)} images")
         bank = self._bank(learned)
         held_out_scored = self._scored(bank, beside)
-        bad = self._scored(bank, defective)
-        scored = [*folded, *held_out_scored]
-        doubtful = set(suspects)
-        if self._order.check_good:
-            found = far_above(_scores(scored))
-            doubtful |= {scored[index].image.content for index in found}
-        scored = [
-            ScoredImage(item.image, item.raw, item.image.content in doubtful) for item in scored
-        ]
+        bad = self._scored(bank, given.held_against)
+        passed = self._scored(bank, given.passed)
+        doubtful = set(suspects) | self._doubtful([*folded, *held_out_scored, *passed])
+        scored = _marked([*folded, *held_out_scored], doubtful)
+        passed = _marked(passed, doubtful)
         trusted = [item for item in scored if not item.doubtful]
         if not trusted:
             raise TeachingRefused(
                 "the images are all too different from each other. Check them: teach with "
-                "images of one product, in one position and light."
+                "images of one product, in one position and light.",
+                kind="all_strange",
             )
+        known = [*trusted, *(item for item in passed if not item.doubtful)]
+        choice = self._order.choice(_scores(known), _scores(bad))
         count = sum(item.image.content not in doubtful for item in folded)
         return TaughtModel(
             bank=bank,
-            described=self._described(trusted, bad, count),
+            described=self._described(known, bad, choice, count),
+            choice=choice,
             scored=tuple(sorted(scored, key=lambda item: -item.raw.score)),
             held_out=tuple(held_out_scored),
             learned=tuple(learned),
-            check=self._check(images, scored, trusted, bad),
+            check=self._check(images, scored, trusted, bad, choice=choice),
             viewed=self._viewed,
+            passed=tuple(passed),
             defective=tuple(bad),
         )
 
-    def _of_one(self, image: TaughtImage, defective: Sequence[TaughtImage]) -> TaughtModel:
+    def _doubtful(self, scored: Sequence[ScoredImage]) -> set[bytes]:
+        """Return the contents of images far above the others, but for those that are confirmed."""
+        if not self._order.check_good:
+            return set()
+        found = {scored[index].image.content for index in far_above(_scores(scored))}
+        return found - self._confirmed
+
+    def _of_one(self, image: TaughtImage, given: TeachingImages) -> TaughtModel:
         """Learn one image and its views; the views are all that a threshold can be held against."""
         self._progress("bank of one image and its views")
         bank = self._bank([image])
@@ -210,8 +267,10 @@ class _Lesson:
             others = [image.prepared, *shown[:number], *shown[number + 1 :]]
             self._judge.compare_with(self._make_bank(others))
             raws.append(self._judge.judge(view))
-        bad = self._scored(bank, defective)
-        described = self._described([ScoredImage(image, raw) for raw in raws], bad, 0)
+        bad, passed = self._scored(bank, given.held_against), self._scored(bank, given.passed)
+        alone = [ScoredImage(image, raw) for raw in raws]
+        choice = self._order.choice(_scores([*alone, *passed]), _scores(bad))
+        described = self._described([*alone, *passed], bad, choice, 0)
         # Views are no draw of parts: they are one image, of which neither a guarantee, an interval
         # nor the drift alarm may make nine.
         threshold = described.threshold.model_copy(
@@ -220,11 +279,13 @@ class _Lesson:
         return TaughtModel(
             bank=bank,
             described=CalibratedScores(described.normalization, threshold, described.statistics),
+            choice=choice,
             scored=(),
             held_out=(),
             learned=(image,),
             check=None,
             viewed=True,
+            passed=tuple(passed),
             defective=tuple(bad),
         )
 
@@ -241,8 +302,8 @@ class _Lesson:
         scored = self._folds(fit, beside)
         if not self._order.check_good:
             return scored, frozenset()
-        suspected = [scored[index] for index in far_above(_scores(scored))]
-        suspects = frozenset(item.image.content for item in suspected)
+        suspects = frozenset(self._doubtful(scored))
+        suspected = [item for item in scored if item.image.content in suspects]
         if suspects:
             # The model does without them; so must those that score the others.
             kept = [image for image in fit if image.content not in suspects]
@@ -288,16 +349,20 @@ class _Lesson:
         return make_bank(core_set.finish(), head.variance)
 
     def _described(
-        self, trusted: Sequence[ScoredImage], bad: Sequence[ScoredImage], cross_validated: int
+        self,
+        trusted: Sequence[ScoredImage],
+        bad: Sequence[ScoredImage],
+        choice: ThresholdChoice,
+        cross_validated: int,
     ) -> CalibratedScores:
         good, defective = _scores(trusted), _scores(bad)
         maps = [item.raw.anomaly_map for item in (*trusted, *bad)]
         lowest_and_highest = [value for each in maps for value in (each.min(), each.max())]
         return calibrated_scores(
             TrustedScores(good, defective, np.array(lowest_and_highest, np.float32)),
-            AUTOMATIC.threshold(good, defective),
+            choice.threshold(good, defective),
             self._pixel_threshold(trusted),
-            AUTOMATIC,
+            choice,
             seed=self._order.seed,
             cross_validated=cross_validated,
         )
@@ -314,6 +379,8 @@ class _Lesson:
         scored: Sequence[ScoredImage],
         trusted: Sequence[ScoredImage],
         bad: Sequence[ScoredImage],
+        *,
+        choice: ThresholdChoice,
     ) -> GoodCheck | None:
         if not self._order.check_good:
             return None
@@ -327,7 +394,7 @@ class _Lesson:
             compared=len(images),
             suspects=tuple(names[:_MAX_LISTED]),
             suspect_count=len(names),
-            image_with=AUTOMATIC.threshold(_scores(scored), _scores(bad)) if with_all else None,
+            image_with=choice.threshold(_scores(scored), _scores(bad)) if with_all else None,
             pixel_with=self._pixel_threshold(scored) if with_all else None,
         )
 
@@ -350,6 +417,10 @@ class _KeptFeatures:
             self._room -= found.nbytes
             self._known[key] = found
         return found
+
+
+def _marked(scored: Sequence[ScoredImage], doubtful: Collection[bytes]) -> list[ScoredImage]:
+    return [ScoredImage(item.image, item.raw, item.image.content in doubtful) for item in scored]
 
 
 def _scores(scored: Sequence[ScoredImage]) -> NDArray[np.float32]:

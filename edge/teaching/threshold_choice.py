@@ -9,6 +9,8 @@ from edge.bundle.manifest import Guarantee, ThresholdMethod
 from edge.inspection.thresholding import (
     PROBABILITY,
     Scores,
+    balanced,
+    balanced_bound,
     f1_adaptive,
     f1_or_quantile,
     false_reject_rate,
@@ -21,7 +23,7 @@ from edge.inspection.thresholding import (
 
 _AUTO = "auto"
 
-# Of the bound that a quantile carries, which is rounded up to tenths of a percent.
+# Of the bound that order statistics carry, which is rounded up to tenths of a percent.
 _CONFIDENCE = 0.95
 _ROUNDED_TO = 1000
 
@@ -56,11 +58,13 @@ class ThresholdChoice:
 
     def guarantee(self, good: Scores, defective: Scores) -> Guarantee | None:
         """Return what the threshold of these scores promises; None of one that is an estimate."""
-        if self.used(good, defective) is ThresholdMethod.QUANTILE:
+        used = self.used(good, defective)
+        if used is ThresholdMethod.QUANTILE:
             probability = self.numbers[0] if self.numbers else PROBABILITY
-            rate = quantile_bound(len(good), probability, _CONFIDENCE)
-            rate = math.ceil(rate * _ROUNDED_TO) / _ROUNDED_TO
-            return _of_good(rate, _CONFIDENCE, good) if rate < 1.0 else None
+            return _bounded(quantile_bound(len(good), probability, _CONFIDENCE), good)
+        if used is ThresholdMethod.BALANCED:
+            rate = self.numbers[0] if self.numbers else 1.0 - PROBABILITY
+            return _bounded(balanced_bound(len(good), rate, _CONFIDENCE), good)
         if self.confidence is None:
             return None
         rate, confidence = self.numbers[0], self.confidence
@@ -89,8 +93,15 @@ class ThresholdChoice:
             return false_reject_rate(good, *self.numbers)
         if self.method is ThresholdMethod.QUANTILE:
             return quantile(good, *self.numbers)
+        if self.method is ThresholdMethod.BALANCED:
+            return balanced(good, defective, *self.numbers)
         # In the precision of the scores, so that it compares alike as float32 and as float64.
         return float(np.float32(self.numbers[0]))
+
+
+def _bounded(rate: float, good: Scores) -> Guarantee | None:
+    rate = math.ceil(rate * _ROUNDED_TO) / _ROUNDED_TO
+    return _of_good(rate, _CONFIDENCE, good) if rate < 1.0 else None
 
 
 def _of_good(rate: float, confidence: float, good: Scores) -> Guarantee:

@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.imaging.content_hash import pixels_hash
+from edge.recipes.content import RECIPE_FILE, RecipeContent, recipe_yaml
+from edge.recipes.taught import TAUGHT_FILE, Taught
 from tests.support.decoding import decode_file
 from tests.support.small_training import (
     defective_image,
@@ -137,6 +140,32 @@ def write_shanghaitech(root: Path) -> Path:
     return root
 
 
+def write_recipe(root: Path) -> Path:
+    """A version that was taught, and a newer one of a workstation, which names no images."""
+    (root / "images").mkdir(parents=True)
+    contents = []
+    for number in range(13):
+        pixels = good_image(number) if number < 10 else defective_image(number)[0]
+        contents.append(pixels_hash(pixels).hex())
+        write(root / "images" / f"{contents[-1]}.png", pixels)
+    write(root / "images" / f"{'0' * 64}.png", good_image(50))  # of an earlier version
+    taught = Taught(
+        teacher="0" * 64,
+        seed=0,
+        views=False,
+        check_good=True,
+        images=contents[:10],
+        defective=contents[10:],
+    )
+    for version in (1, 2):
+        folder = root / "versions" / f"{version:04d}"
+        folder.mkdir(parents=True)
+        content = RecipeContent(name=root.name, version=version)
+        (folder / RECIPE_FILE).write_bytes(recipe_yaml(content))
+    (root / "versions" / "0001" / TAUGHT_FILE).write_text(taught.model_dump_json())
+    return root
+
+
 SETS: dict[Layout, tuple[Callable[[Path], Path], str | None]] = {
     Layout.BTAD: (write_btad, "01"),
     Layout.VISA: (write_visa, "candle"),
@@ -145,6 +174,7 @@ SETS: dict[Layout, tuple[Callable[[Path], Path], str | None]] = {
     Layout.CIFAR10: (write_cifar_binary, "cat"),
     Layout.SHANGHAITECH: (write_shanghaitech, "01"),
     Layout.MVTEC_AD: (write_mvtec, None),
+    Layout.RECIPE: (write_recipe, None),
     Layout.FOLDER: (write_folder, None),
 }
 
@@ -183,12 +213,14 @@ def test_no_image_of_a_set_is_in_two_splits(settings: DataSettings) -> None:
     assert not labels(found.test) & (labels(found.fit) | labels(found.validation))
 
 
-def test_every_image_of_a_set_can_be_read_with_its_mask(settings: DataSettings) -> None:
+def test_every_image_of_a_set_can_be_read_with_its_mask(
+    settings: DataSettings, layout: Layout
+) -> None:
     found = open_splits(settings)
     everything = (*found.fit, *found.validation, *found.test)
     assert check_readable(everything) == {}
     masked = [sample for sample in everything if sample.mask is not None]
-    assert masked or settings.category == "cat"
+    assert masked or layout in (Layout.CIFAR10, Layout.RECIPE)
     for sample in masked:
         mask = read_frame_mask(sample, read_sample(sample).shape[:2])
         assert mask is not None
@@ -223,6 +255,8 @@ def test_the_same_set_elsewhere_has_the_same_splits_and_fingerprint(
         (Layout.SHANGHAITECH, "testing/frames/01_0014/002.jpg", "labels 5 frames, but"),
         (Layout.SHANGHAITECH, "training/frames", "training/frames: no clips"),
         (Layout.MVTEC_AD, "train/good", "train/good: no images"),
+        (Layout.RECIPE, "images", "13 images that it was taught with are gone"),
+        (Layout.RECIPE, "versions/0001/taught.json", "no version of it was taught"),
         (Layout.FOLDER, "good", "good: no images"),
     ],
 )

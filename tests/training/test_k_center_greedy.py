@@ -115,4 +115,4 @@ def test_the_stated_memory_grows_with_the_buffer_and_not_with_the_stream() -> No
 
     assert small.memory_bytes(64) == before
     beside = 2 * 64 + 3  # components, and what is known of each vector
-    assert large.memory_bytes(64) - before == 4 * 99_000 * (2 * 64 + beside)
+    assert large.memory_bytes(64) - before == 4 * 99_000 * (64 + beside)

@@ -19,6 +19,7 @@ from training.data.folder import Folder, no_good_images
 from training.data.kolektor import KolektorSDD, KolektorSDD2
 from training.data.loading import check_readable
 from training.data.mvtec_ad import MVTecAD
+from training.data.recipe import TaughtRecipe
 from training.data.samples import GOOD, DataSet, Sample, Splits
 from training.data.settings import DataSettings, Layout, as_settings
 from training.data.shanghaitech import ShanghaiTech
@@ -55,13 +56,14 @@ ADAPTERS: dict[Layout, Adapter] = {
     Layout.CIFAR10: CIFAR10,
     Layout.SHANGHAITECH: ShanghaiTech,
     Layout.MVTEC_AD: MVTecAD,
+    Layout.RECIPE: TaughtRecipe,
     Layout.FOLDER: Folder,
 }
 # Sets without published test images: their splits are drawn.
 _DRAWN = (Folder, KolektorSDD)
 # Images of a set that tell whether a model was fitted on it; all may be hundreds of thousands.
 _MAX_COMPARED = 200
-_WITHOUT_CATEGORIES = (Layout.FOLDER, Layout.KOLEKTOR_SDD, Layout.KOLEKTOR_SDD2)
+_WITHOUT_CATEGORIES = (Layout.FOLDER, Layout.RECIPE, Layout.KOLEKTOR_SDD, Layout.KOLEKTOR_SDD2)
 
 log = logging.getLogger(__name__)
 

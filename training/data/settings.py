@@ -17,6 +17,7 @@ class Layout(StrEnum):
     KOLEKTOR_SDD2 = "kolektor-sdd2"
     CIFAR10 = "cifar10"
     SHANGHAITECH = "shanghaitech"
+    RECIPE = "recipe"
     FOLDER = "folder"
 
 

@@ -513,6 +513,7 @@ def _method(description: Description, threshold: Threshold) -> str:
         ThresholdMethod.RECALL: "target recall",
         ThresholdMethod.FALSE_REJECT_RATE: "target false-reject rate",
         ThresholdMethod.QUANTILE: "quantile of good scores with a margin",
+        ThresholdMethod.BALANCED: "both kinds weighed alike, within a false-reject rate",
         ThresholdMethod.MANUAL: "set by hand",
     }
     chosen = description.training.hyperparameters.get("threshold")

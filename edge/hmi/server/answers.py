@@ -12,6 +12,8 @@ class Problem(Content):
     """Not done; cause and next step."""
 
     error: str
+    kind: str = Field(default="", description="of the cause, where the page has words for it")
+    data: dict[str, str | int] = Field(default={}, description="what these words name")
 
 
 class PageStatus(Content):

@@ -13,7 +13,7 @@ import math
 import socket
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
@@ -48,12 +48,17 @@ class RequestRefused(Exception):
     Attributes:
         status: HTTP status.
         why: for people; cause and next step.
+        kind, data: as ``StationError`` has them.
     """
 
-    def __init__(self, status: int, why: str) -> None:
+    def __init__(
+        self, status: int, why: str, kind: str = "", data: Mapping[str, str | int] | None = None
+    ) -> None:
         super().__init__(why)
         self.status = status
         self.why = why
+        self.kind = kind
+        self.data = dict(data or {})
 
 
 class TokenWrong(RequestRefused):

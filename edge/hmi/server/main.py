@@ -103,7 +103,8 @@ class StationLink:
         finally:
             del self._waiting[number]
         if isinstance(answer, ActionFailed):
-            raise RequestRefused(500 if answer.defect else 409, answer.error)
+            status = 500 if answer.defect else 409
+            raise RequestRefused(status, answer.error, answer.kind, answer.data)
         return answer.result
 
     def on_answer(self, answer: ActionDone | ActionFailed) -> None:

@@ -41,8 +41,8 @@ TREND = 400
 RECENT = 1000
 STRIP = 16
 EVENTS = 30
-# One for each part while a candidate is tried: they would leave no room for others.
-TRIAL_VERDICT = "trial_verdict"
+# Many while a candidate is tried: they would leave no room for others.
+TRIAL_VERDICTS = "trial_verdicts"
 BINS = 48
 
 
@@ -142,7 +142,7 @@ class ProductionStats:
                 if part.result != "OK":
                     self._causes[utc_ns // _SLOT_NS, part.reason] += 1
                     self._strip = _newest([*self._strip, (position, part)], STRIP)
-            elif content["kind"] != TRIAL_VERDICT:
+            elif content["kind"] != TRIAL_VERDICTS:
                 self._events = _newest([*self._events, (position, _event(seq, content))], EVENTS)
 
     def _count_back(self, connection: sqlite3.Connection, shift_ns: int) -> None:
@@ -180,7 +180,7 @@ class ProductionStats:
             events = connection.execute(
                 f"SELECT position, seq, payload {piece}'event' AND NOT instr(payload, ?)"
                 f" ORDER BY position DESC LIMIT {EVENTS}",
-                (first, end, f'"kind":"{TRIAL_VERDICT}"'.encode()),
+                (first, end, f'"kind":"{TRIAL_VERDICTS}"'.encode()),
             )
             found_events = [
                 (position, _event(seq, json.loads(text))) for position, seq, text in events

@@ -36,8 +36,14 @@ def json_reply(content: Content | bytes, status: int = 200) -> Response:
 
 
 def error_reply(status: int, why: str, given: Mapping[str, str] | None = None) -> Response:
+    return problem_reply(status, Problem(error=why), given)
+
+
+def problem_reply(
+    status: int, problem: Problem, given: Mapping[str, str] | None = None
+) -> Response:
     headers = {"www-authenticate": "Bearer"} if status == 401 else dict(given or {})
-    return Response(as_json(Problem(error=why)), status, headers={**headers, **_FRESH})
+    return Response(as_json(problem), status, headers={**headers, **_FRESH})
 
 
 # An image never changes under its id.

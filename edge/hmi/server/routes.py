@@ -21,6 +21,7 @@ from edge.hmi.server.answers import (
     MarkedParts,
     PageStatus,
     PartDetail,
+    Problem,
     ProductionNumbers,
     Readiness,
     ThresholdPreview,
@@ -50,7 +51,7 @@ from edge.hmi.server.requests import (
     PreviewQuery,
     TaughtImagePath,
 )
-from edge.hmi.server.responses import error_reply
+from edge.hmi.server.responses import error_reply, problem_reply
 from edge.hmi.server.threshold_preview import PARTS
 
 _SECURE = (
@@ -348,7 +349,8 @@ def _check_framing(scope: Scope) -> None:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestRefused)
-    return error_reply(error.status, error.why)
+    problem = Problem(error=error.why, kind=error.kind, data=error.data)
+    return problem_reply(error.status, problem)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

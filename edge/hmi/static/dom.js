@@ -79,13 +79,15 @@ const PATIENCE_MS = 15000;
 export async function get(path) {
   const answer = await fetch(path, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE_MS) });
   const content = await answer.json();
-  if (!answer.ok) throw refusal(answer.status, content.error ?? answer.statusText);
+  if (!answer.ok) throw refusal(answer, content);
   return content;
 }
 
-// The station answers in English; in another language its meaning comes first.
-function refusal(status, why) {
-  return new Error(own(`answer_${status}`) ? `${t(`answer_${status}`)} (${why})` : why);
+// The station answers in English; another language has words for the kind of cause, or its meaning first.
+function refusal(answer, content) {
+  const why = content.error ?? answer.statusText, kind = `refused_${content.kind}`, meaning = `answer_${answer.status}`;
+  if (language() !== "en" && own(kind)) return new Error(t(kind, content.data));
+  return new Error(own(meaning) ? `${t(meaning)} (${why})` : why);
 }
 
 // A name that the journal has, as people read it.
@@ -103,7 +105,7 @@ export async function act(name, body = {}, secret = token) {
   if (secret && kept.get("name")) headers["x-edge-name"] = encodeURIComponent(kept.get("name"));
   const answer = await fetch(`api/actions/${name}`, { method: "POST", headers, body: JSON.stringify(body) });
   const content = await answer.json();
-  if (!answer.ok) throw refusal(answer.status, content.error ?? answer.statusText);
+  if (!answer.ok) throw refusal(answer, content);
   return content.done;
 }
 

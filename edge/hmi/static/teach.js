@@ -1,7 +1,7 @@
 // Teaching: images are captured and struck out, a candidate is built, tried beside the line, released.
 
 import { $, act, actor, badge, clock, make, number, percent, raw, renew, toast } from "./dom.js";
-import { language, t } from "./texts.js";
+import { language, own, t } from "./texts.js";
 
 let status = null, teaching = null, acting = false, part = null, shownBuild = null, loading = false;
 
@@ -53,8 +53,9 @@ function show() {
   $("teach-views-label").hidden = !teaching.may_view || taught > 8;
   if ($("teach-views-label").hidden) $("teach-views").checked = false;
   $("teach-step").textContent = building ? t("teach_step", { n: teaching.step }) : "";
-  $("teach-refused").textContent = teaching.refused.join("\n");
+  $("teach-refused").replaceChildren(...(teaching.refused.length ? [whyRefused()] : []));
   showResult();
+  showOptions();
   showLine();
   showTrial();
   showThumbs(taught);
@@ -66,6 +67,12 @@ function show() {
 function whyNot() {
   if (language() === "en" || !teaching.why_kind) return make("span", { lang: "en" }, teaching.why_not);
   return make("span", { title: teaching.why_not }, t(`teach_why_${teaching.why_kind}`, teaching.why_data));
+}
+
+function whyRefused() {
+  const sentences = teaching.refused.join("\n"), kind = `refused_${teaching.refused_kind}`;
+  if (language() === "en" || !own(kind)) return make("span", { lang: "en" }, sentences);
+  return make("span", { title: sentences }, t(kind, teaching.refused_data));
 }
 
 function allow() {
@@ -93,9 +100,19 @@ function showResult() {
   const compared = teaching.images.filter((one) => !one.struck && one.before && one.after), changed = compared.filter((one) => one.before !== one.after);
   $("teach-worth").textContent = !found ? t("teach_not_built") : [
     compared.length ? t("teach_compared", { n: number(compared.length), changed: number(changed.length) }) : null,
-    found.defective ? t("teach_between", { good: number(found.images), defective: number(found.defective) }) : found.guaranteed_rate === null ? t("teach_no_guarantee") : t("teach_guarantee", { confidence: percent(found.confidence), rate: percent(found.guaranteed_rate), n: number(found.counted) }),
+    found.max_false_rejects === null ? null : t("teach_between", { good: number(found.known_good), passed: number(found.passed), defective: number(found.defective), rate: percent(found.max_false_rejects) }),
+    found.guaranteed_rate === null ? t("teach_no_guarantee") : t("teach_guarantee", { confidence: percent(found.confidence), rate: percent(found.guaranteed_rate), n: number(found.counted) }),
     found.left_out && t("teach_suspects", { n: number(found.left_out) }),
     found.images <= 8 && t("teach_few", { n: number(found.images) })].filter(Boolean).join(" ");
+}
+
+// What other allowances of false rejects would do; each is a build away.
+function showOptions() {
+  const found = teaching.result, options = found?.options ?? [];
+  $("teach-choice").hidden = !options.length;
+  renew($("teach-options"), options, (one) => `${one.rate} ${found.build} ${language()}`, (one) => make("li", {},
+    make("button", { type: "button", "data-acts": true, "aria-pressed": String(one.rate === found.max_false_rejects), onclick: () => carryOut("teach_build", { max_false_rejects: one.rate }) },
+      t("teach_option", { rate: percent(one.rate), rejected: number(one.rejected), good: number(found.known_good), missed: number(one.missed), defective: number(found.defective) }))));
 }
 
 // Parts of the line that the candidate would judge otherwise.
@@ -139,7 +156,7 @@ function thumb(one, build) {
     picture,
     make("div", { class: "line" }, make("span", {}, `${one.number}`), make("span", { class: one.score !== null && one.score >= limit ? "t-NOK" : null }, score)),
     one.doubtful ? make("p", {}, t("teach_doubtful")) : null,
-    one.kind === "captured" ? null : make("div", { class: "line" }, one.seq === null ? t(`teach_kind_${one.kind}`) : make("a", { href: `#parts/${one.seq}` }, `${t(one.kind)} ${number(one.seq)}`)),
+    one.kind === "captured" ? null : make("div", { class: "line" }, one.seq === null ? t(`teach_kind_${one.kind}`) : make("a", { href: `#parts/${one.seq}` }, `${t(`teach_kind_${one.kind}`)} ${number(one.seq)}`)),
     one.before ? make("div", { class: "line" }, make("span", {}, badge(one.before), " → ", badge(one.after))) : null,
     make("button", { type: "button", "data-acts": true, "aria-pressed": String(one.struck), onclick: () => carryOut("teach_strike", { number: one.number, struck: !one.struck }) }, t(one.struck ? "teach_take" : "teach_strike")));
 }

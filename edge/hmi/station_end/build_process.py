@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from pydantic import ValidationError
 
 from edge.errors import StationError
+from edge.system.priority import COMPUTES_BESIDE
 from edge.teaching.build_process import BuildReport, BuildRequest
 
 # A PC that takes longer has no time to build beside its line.
@@ -53,6 +55,8 @@ class Build:
                 f"nothing can be built in a process of its own ({error.strerror}). Free memory, or "
                 "raise the limit of processes."
             ) from error
+        with suppress(OSError):  # before it loads its libraries, too; it has gone already
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, COMPUTES_BESIDE)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._out = self._process.stdout.fileno()
         os.set_blocking(self._out, False)
@@ -72,11 +76,13 @@ class Build:
             if report.result is not None or report.refused:
                 return
         if ended:
-            yield BuildReport(refused=[self._how_it_ended()])
+            yield self._how_it_ended()
         elif self._clock_s() > self._until_s:
             self.end()
             yield BuildReport(
-                refused=[f"nothing was built within {LIMIT_S / 60:g} minutes. Use fewer images."]
+                refused=[f"nothing was built within {LIMIT_S / 60:g} minutes. Use fewer images."],
+                refused_kind="too_long",
+                refused_data={"minutes": round(LIMIT_S / 60)},
             )
 
     def end(self) -> None:
@@ -102,11 +108,13 @@ class Build:
                 return
             self._buffer += found
 
-    def _how_it_ended(self) -> str:
+    def _how_it_ended(self) -> BuildReport:
         code = self._process.returncode
         if code == -9:
-            return (
+            why = (
                 "the build was killed, probably because memory ran out. Free memory, or use "
                 "fewer images."
             )
-        return f"the build ended with code {code}. See the log of the station."
+            return BuildReport(refused=[why], refused_kind="memory")
+        why = f"the build ended with code {code}. See the log of the station."
+        return BuildReport(refused=[why], refused_kind="ended", refused_data={"code": code})

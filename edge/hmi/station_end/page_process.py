@@ -305,7 +305,9 @@ class Page:
             result = self._actions.do(request.action, request.actor)
             return ActionDone(number=number, result=result)
         except StationError as error:
-            return ActionFailed(number=number, error=str(error))
+            return ActionFailed(
+                number=number, error=str(error), kind=error.kind, data=dict(error.data)
+            )
         except Exception as error:  # the page gets it as an answer, and no reason to stop the line
             log.exception("an action of the page has met a defect")
             why = f"{type(error).__name__}: {error}"

@@ -2,7 +2,8 @@
 
 One session at a time, of one person. What takes long has a process (the build) or this module's
 thread (images, the trial) of its own, below the line; the thread of actions only starts it. The
-candidate's verdicts are events ``trial_verdict``: no sink, no hand-shake and no output sees them.
+candidate's verdicts are in events ``trial_verdicts``, some at a time: no sink, no hand-shake and no
+output sees them.
 """
 
 import logging
@@ -10,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from edge.bundle.teacher import load_teacher
 from edge.contract.encoding import utc_text
 from edge.contract.event import Datum, Event, Severity
 from edge.contract.verdict import Recipe, Verdict
-from edge.errors import ConfigurationError, FrameUnsuitable, StationError
+from edge.errors import FrameUnsuitable, ImageUnreadable, StationError
 from edge.hmi.actions import (
     Actor,
     BeginTeaching,
@@ -31,6 +32,7 @@ from edge.hmi.actions import (
     MarkedImage,
     ReleaseCandidate,
     StrikeOut,
+    TeachBuildBody,
     TeachingAction,
     TeachingChanged,
     TryCandidate,
@@ -66,6 +68,8 @@ from edge.station.pipeline.sinks import memory_bytes
 from edge.system.priority import READ_BESIDE
 from edge.teaching.build_process import BuildReport, BuildRequest, RecipeAt
 from edge.teaching.images import taught_image
+from edge.teaching.learning import parts_beside_marks
+from edge.teaching.refusals import TeachingNotPossible
 from edge.teaching.scene import look_at, scene_changed
 
 log = logging.getLogger(__name__)
@@ -78,10 +82,6 @@ ABANDONED_S = 900.0
 MAX_TRIAL_PARTS = 24
 MAX_ASKED = 20
 UNNAMED = "token"
-
-
-class TeachingNotPossible(ConfigurationError):
-    """What was asked of teaching cannot be done now; cause and next step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +171,8 @@ class Teaching:
                     "why_data": dict(why.data) if why is not None else {},
                     "step": session.step,
                     "refused": list(session.refused),
+                    "refused_kind": session.refused_kind,
+                    "refused_data": dict(session.refused_data),
                     "result": session.result,
                     "trial": session.trial.summary() if session.trial is not None else None,
                 }
@@ -190,7 +192,7 @@ class Teaching:
             case StrikeOut():
                 return self._strike(action.body.number, action.body.struck, actor)
             case BuildCandidate():
-                return self._build(action.body.views, actor)
+                return self._build(action.body, actor)
             case TryCandidate():
                 return self._try(action.body.running, actor)
             case ReleaseCandidate():
@@ -205,7 +207,8 @@ class Teaching:
         recipe = action.body.recipe
         if actor.name == UNNAMED:
             raise TeachingNotPossible(
-                "teaching and releasing are recorded by name. Unlock the page with your name."
+                "teaching and releasing are recorded by name. Unlock the page with your name.",
+                kind="unnamed",
             )
         demand_callable(self._services.settings, recipe)
         with self._lock:
@@ -252,19 +255,25 @@ class Teaching:
         if taught is None:
             raise TeachingNotPossible(
                 f"{version} was not taught here, and its images are not known. Teach it "
-                "again, or learn from marks with train-station calibrate."
+                "again, or learn from marks with train-station calibrate.",
+                kind="not_taught_here",
+                recipe=version.name,
+                version=version.version,
             )
-        defective = set(taught.defective)
+        defective, confirmed = set(taught.defective), set(taught.confirmed)
         sources = {path.stem: path for path in self._recipes.images(session.recipe).glob("*.*")}
         for content in (*taught.images, *taught.defective):
             path = sources.get(content)
             if path is None:
                 raise TeachingNotPossible(
                     f"{version} was taught with image {content[:12]}, which is missing from "
-                    f"{self._recipes.images(session.recipe)}. Import the recipe with its images."
+                    f"{self._recipes.images(session.recipe)}. Import the recipe with its images.",
+                    kind="taught_image_gone",
+                    recipe=version.name,
+                    version=version.version,
                 )
             kind = "missed_defect" if content in defective else "taught"
-            self._add(session, read_image(path), kind, None)
+            self._add(session, read_image(path), kind, confirmed=content in confirmed)
         known = len(session.images)
         for part in marked:
             if part.path is None or not Path(part.path).exists():
@@ -272,16 +281,38 @@ class Teaching:
                 sentence = f"part {part.seq} is marked, but its image is no longer kept."
                 session.why_not = NotTaken("image_gone", sentence, {"seq": part.seq})
                 continue
-            kind = "false_reject" if part.mark == "false_reject" else "missed_defect"
-            self._add(session, read_image(Path(part.path)), kind, part.seq)
+            good = part.mark == "false_reject"
+            kind = part.mark
+            self._add(session, read_image(Path(part.path)), kind, seq=part.seq, confirmed=good)
         if len(session.images) == known:
             raise TeachingNotPossible(
                 f"there are no marked parts of {session.recipe!r} that it was not taught "
                 "with. Mark parts that were judged wrongly; their images must be there "
-                "(snapshots.recent_hours)."
+                "(snapshots.recent_hours).",
+                kind="nothing_marked",
+                recipe=session.recipe,
             )
 
-    def _add(self, session: TeachingSession, pixels: Pixels, kind: str, seq: int | None) -> None:
+        self._fill_beside(session, {part.seq for part in marked})
+
+    def _fill_beside(self, session: TeachingSession, marked: Collection[int]) -> None:
+        """Add parts of the line that nobody marked: the threshold is held against them, too."""
+        unmarked = [part for part in session.inspected if part.seq not in marked]
+        chosen = parts_beside_marks(unmarked, self._max_images - len(session.images))
+        for kind, parts in zip(("passed", "rejected"), chosen, strict=True):
+            for part in parts:
+                with suppress(ImageUnreadable):  # gone since
+                    self._add(session, read_image(Path(part.path)), kind, seq=part.seq)
+
+    def _add(
+        self,
+        session: TeachingSession,
+        pixels: Pixels,
+        kind: str,
+        *,
+        seq: int | None = None,
+        confirmed: bool = False,
+    ) -> None:
         """Take an image into a session, unless it is known or there are enough."""
         content = pixels_hash(pixels)
         if content in session.contents:
@@ -296,14 +327,23 @@ class Teaching:
         session.size = session.size or pixels.shape
         session.images.append(
             CapturedImage.model_validate(
-                {"number": self._last_number, "kind": kind, "seq": seq, "struck": False}
+                {
+                    "number": self._last_number,
+                    "kind": kind,
+                    "confirmed": confirmed,
+                    "seq": seq,
+                    "struck": False,
+                }
             )
         )
 
     def _refuse_another(self, session: TeachingSession) -> None:
         raise TeachingNotPossible(
             f"{session.by} teaches {session.recipe!r} here since {session.begun_utc}. End "
-            "that first, or wait until it is released."
+            "that first, or wait until it is released.",
+            kind="taught_by_other",
+            by=session.by,
+            recipe=session.recipe,
         )
 
     def _find_session(self, actor: Actor) -> TeachingSession:
@@ -314,9 +354,13 @@ class Teaching:
         """
         session = self._session
         if session is None:
-            raise TeachingNotPossible("nothing is being taught here. Start with the recipe's name.")
+            raise TeachingNotPossible(
+                "nothing is being taught here. Start with the recipe's name.", kind="not_begun"
+            )
         if session.releasing:
-            raise TeachingNotPossible("the candidate is being released. Wait for it.")
+            raise TeachingNotPossible(
+                "the candidate is being released. Wait for it.", kind="releasing"
+            )
         own = actor.name == session.by
         if not own and time.monotonic() - session.used_s < ABANDONED_S:
             self._refuse_another(session)
@@ -333,10 +377,12 @@ class Teaching:
                 if automatic == "off":
                     session.asked = 0
             elif len(session.images) + session.asked >= self._max_images:
-                raise TeachingNotPossible(self._no_more())
+                raise TeachingNotPossible(self._no_more(), kind="enough", most=self._max_images)
             elif session.asked >= MAX_ASKED:
                 raise TeachingNotPossible(
-                    f"{MAX_ASKED} images were requested and no part has come. Check the camera."
+                    f"{MAX_ASKED} images were requested and no part has come. Check the camera.",
+                    kind="no_part_comes",
+                    n=MAX_ASKED,
                 )
             else:
                 session.asked += 1
@@ -357,32 +403,40 @@ class Teaching:
         with self._lock:
             session = self._find_session(actor)
             if all(image.number != number for image in session.images):
-                raise TeachingNotPossible(f"there is no image {number}.")
+                raise TeachingNotPossible(
+                    f"there is no image {number}.", kind="no_such_image", n=number
+                )
             session.images = [
                 image.model_copy(update={"struck": struck}) if image.number == number else image
                 for image in session.images
             ]
             return self._changed(session)
 
-    def _build(self, views: bool, actor: Actor) -> TeachingChanged:
+    def _build(self, asked: TeachBuildBody, actor: Actor) -> TeachingChanged:
+        views = asked.views
         with self._lock:
             session = self._find_session(actor)
             if session.build is not None:
-                raise TeachingNotPossible("it is being built already. Wait for it.")
+                raise TeachingNotPossible(
+                    "it is being built already. Wait for it.", kind="building"
+                )
             if views and not self._teach.views:
                 raise TeachingNotPossible(
                     "turned and shifted views are not allowed here. Set teach.views, if parts "
-                    "may lie in any orientation."
+                    "may lie in any orientation.",
+                    kind="views_off",
                 )
             taught = session.taught
-            if not taught:
-                raise TeachingNotPossible("no image is left. Capture 20 good parts.")
+            if not any(image.is_learned for image in taught):
+                raise TeachingNotPossible(
+                    "no image is left. Capture 20 good parts.", kind="no_images"
+                )
             before, before_threshold = self._before(session)
             self._stop_trial(session)
             folder = self._folder.begin_build(session.builds + 1)
             session.builds += 1
             session.building_of = frozenset(image.number for image in taught)
-            session.step, session.refused = 0, []
+            session.step, session.refused, session.refused_kind = 0, [], ""
             session.capturing, session.asked = "off", 0
             self._wanting = session.wants_frames
             line = self._folder.keep_line(session.builds, session.inspected)
@@ -390,16 +444,13 @@ class Teaching:
                 BuildRequest(
                     name=session.recipe,
                     teacher=self._teach.teacher,
-                    images=[
-                        str(self._folder.image(image.number))
-                        for image in taught
-                        if image.kind != "missed_defect"
-                    ],
-                    defective=[
-                        str(self._folder.image(image.number))
-                        for image in taught
-                        if image.kind == "missed_defect"
-                    ],
+                    images=self._paths(one for one in taught if one.is_learned),
+                    confirmed=self._paths(one for one in taught if one.confirmed),
+                    passed=self._paths(one for one in taught if one.kind == "passed"),
+                    defective=self._paths(one for one in taught if one.kind == "missed_defect"),
+                    rejected=self._paths(one for one in taught if one.kind == "rejected"),
+                    learning=session.learning,
+                    max_false_rejects=asked.max_false_rejects,
                     before=before,
                     before_threshold=before_threshold,
                     like=self._like(session),
@@ -412,6 +463,9 @@ class Teaching:
                 )
             )
             return self._changed(session)
+
+    def _paths(self, images: Iterable[CapturedImage]) -> list[str]:
+        return [str(self._folder.image(image.number)) for image in images]
 
     def _before(self, session: TeachingSession) -> tuple[str | None, float | None]:
         """Return the model that the recipe has in force, and the threshold it decides by."""
@@ -460,13 +514,16 @@ class Teaching:
 
     def _built(self, session: TeachingSession) -> TeachingResult:
         if session.result is None or session.build is not None:
-            raise TeachingNotPossible("there is no candidate yet. Build it first.")
+            raise TeachingNotPossible(
+                "there is no candidate yet. Build it first.", kind="no_candidate"
+            )
         return session.result
 
     def _release(self, comment: str, actor: Actor) -> CandidateReleased:
         if not comment.strip():
             raise TeachingNotPossible(
-                "a release needs a reason, which is kept in the journal. Enter one."
+                "a release needs a reason, which is kept in the journal. Enter one.",
+                kind="no_reason",
             )
         with self._lock:
             session = self._find_session(actor)
@@ -474,7 +531,8 @@ class Teaching:
             struck = {image.number for image in session.images if image.struck}
             if struck & session.built_of:
                 raise TeachingNotPossible(
-                    "images were excluded after the candidate was built from them. Build it again."
+                    "images were excluded after the candidate was built from them. Build it again.",
+                    kind="struck_since",
                 )
             session.releasing = True
         try:
@@ -500,7 +558,7 @@ class Teaching:
         version = self._recipes.publish(
             follow_up(
                 session.recipe,
-                f"taught with {len(taught)} images: {comment}"[:MAX_NOTE],
+                f"taught with {result.images} images: {comment}"[:MAX_NOTE],
                 known.content if known is not None else None,
             ),
             lambda folder: _copy_bundle(candidate, folder),
@@ -522,7 +580,7 @@ class Teaching:
             before=released.before,
             model_sha256=released.model_sha256,
             threshold=result.threshold,
-            images=len(taught),
+            images=result.images,
             trial_parts=trial.parts if trial is not None else 0,
             trial_alike=trial.alike if trial is not None else 0,
             comment=comment,
@@ -559,6 +617,7 @@ class Teaching:
             return
         trial.inspector = None
         self._wanting = session.wants_frames
+        self._record_trial(session, trial)
         self._services.record_event(
             Event(
                 "trial_ended",
@@ -602,6 +661,7 @@ class Teaching:
         verdict = self._frames.get(limit_s)
         if verdict is not None:
             self._look_at(verdict)
+        self._record_trial_when_due()
         self._listen()
 
     def _look_at(self, verdict: Verdict) -> None:
@@ -711,21 +771,33 @@ class Teaching:
             trial.judged[judged.value] += 1
             trial.alike += live is judged
             trial.newest = [part, *trial.newest][:MAX_TRIAL_PARTS]
+            trial.threshold = found.threshold
+            trial.add_to_record(verdict.id, found, time.monotonic())
+
+    def _record_trial_when_due(self) -> None:
+        session = self._session
+        trial = session.trial if session is not None else None
+        if session is None or trial is None or not trial.must_record(time.monotonic()):
+            return
+        with self._lock:
+            self._record_trial(session, trial)
+
+    def _record_trial(self, session: TeachingSession, trial: TrialRun) -> None:
+        """Record what was judged on trial since the last time."""
+        judged, trial.to_record = trial.to_record, {}
+        if not judged:
+            return
         self._services.record_event(
             Event(
-                "trial_verdict",
+                "trial_verdicts",
                 Severity.INFO,
-                f"on trial: part {verdict.id} would be {judged.value}, its verdict is {live.value}",
+                f"on trial for {session.recipe}: {len(judged)} parts were judged, by the ids of "
+                "the verdicts that count",
                 {
                     "recipe": session.recipe,
-                    "verdict_id": verdict.id,
-                    "part_id": verdict.part_id,
-                    "result": judged.value,
-                    "reason": found.decision.reason.value,
-                    "live_result": live.value,
-                    "raw_score": found.score,
-                    "raw_threshold": found.threshold,
+                    "raw_threshold": trial.threshold,
                     "model_sha256": session.result.model_sha256 if session.result else None,
+                    **judged,
                 },
             )
         )
@@ -751,6 +823,8 @@ class Teaching:
         session.build = None
         if report.result is None:
             session.refused = list(report.refused)
+            session.refused_kind = report.refused_kind
+            session.refused_data = report.refused_data
             self._folder.drop_build(session.builds)
             return
         if session.result is not None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge.bundle.manifest import InputSpec
+from edge.contract.event import Datum
 from edge.hmi.actions import InspectedPart
 from edge.hmi.contents import (
     CapturedImage,
@@ -12,18 +13,28 @@ from edge.hmi.contents import (
     NotTakenKind,
     PartsCompared,
     TeachingResult,
+    ThresholdChoiceRow,
     TrialPart,
     TrialSummary,
 )
 from edge.hmi.station_end.build_process import Build
-from edge.inspection.inspector import Inspector
+from edge.inspection.inspector import Inspection, Inspector
 from edge.teaching.build_process import BuildResult
 from edge.teaching.scene import Look
+
+# Verdicts on trial that one event holds, and so long they wait for it.
+TRIAL_RECORDED, TRIAL_RECORD_S = 16, 10.0
 
 
 @dataclass(slots=True, kw_only=True)
 class TrialRun:
-    """Counts of a trial; the inspector is None once it is over."""
+    """Counts of a trial; the inspector is None once it is over.
+
+    Attributes:
+        threshold: raw, of the candidate.
+        to_record: what the next event says, by the id of the verdict that counts.
+        since_s: monotonic time of the first of these.
+    """
 
     inspector: Inspector | None
     live: Counter[str] = field(default_factory=Counter)
@@ -31,6 +42,21 @@ class TrialRun:
     alike: int = 0
     missed: int = 0
     newest: list[TrialPart] = field(default_factory=list)
+    threshold: float | None = None
+    to_record: dict[str, Datum] = field(default_factory=dict)
+    since_s: float = 0.0
+
+    def add_to_record(self, verdict_id: str, found: Inspection, now_s: float) -> None:
+        """Keep for the next event what the candidate makes of a part: result, reason and score."""
+        score = "" if found.score is None else f" {found.score:.6g}"
+        self.since_s = self.since_s if self.to_record else now_s
+        decision = found.decision
+        self.to_record[verdict_id] = f"{decision.result.value} {decision.reason.value}{score}"
+
+    def must_record(self, now_s: float) -> bool:
+        """Tell whether enough wait for an event, or for long enough."""
+        waited = bool(self.to_record) and now_s - self.since_s >= TRIAL_RECORD_S
+        return waited or len(self.to_record) >= TRIAL_RECORDED
 
     @property
     def parts(self) -> int:
@@ -76,7 +102,7 @@ class TeachingSession:
         asked: images that were asked for one by one; of frames from ``asked_ns`` on.
         builds: begun ones.
         building_of, built_of: numbers of the images of the build that runs, and of the candidate.
-        refused: why the newest build came to nothing.
+        refused, refused_kind, refused_data: why the newest build came to nothing.
         inspected: newest parts of the recipe whose images are kept, to compare a candidate on.
     """
 
@@ -102,6 +128,8 @@ class TeachingSession:
     build: Build | None = None
     step: int = 0
     refused: list[str] = field(default_factory=list)
+    refused_kind: str = ""
+    refused_data: Mapping[str, str | int] = field(default_factory=dict)
     result: TeachingResult | None = None
     trial: TrialRun | None = None
     releasing: bool = False
@@ -150,7 +178,13 @@ def shown_result(build: int, result: BuildResult) -> TeachingResult:
         learned=result.learned,
         cross_validated=result.cross_validated,
         left_out=result.left_out,
+        known_good=result.known_good,
+        passed=result.passed,
         defective=result.defective,
+        max_false_rejects=result.max_false_rejects,
+        options=[
+            ThresholdChoiceRow.model_validate(option.model_dump()) for option in result.options
+        ],
         guaranteed_rate=result.guaranteed_rate,
         confidence=result.confidence,
         counted=result.counted,

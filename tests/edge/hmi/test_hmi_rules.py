@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from edge.bundle.manifest import manifest_sha256
 from edge.contract.challenge import FAILED, PASSED
 from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError
-from edge.hmi.contents import ImageLayout
+from edge.hmi.contents import ImageLayout, NotTakenKind
 from edge.hmi.server.answers import FeedbackRecord, MarkOutcome
 from edge.hmi.server.auth import ACTIONS_PER_MINUTE, Guard, RequestRefused, network
 from edge.hmi.server.live_view import Image, LiveView
@@ -44,6 +45,7 @@ from edge.settings.hmi import HmiSettings
 from edge.settings.overrides import Override, Overrides
 from edge.settings.station import load_settings
 from edge.station.model.store import Change
+from edge.teaching.refusals import RefusalKind
 from tests.support.page_contents import sample_part, sample_status
 from tests.support.small_bundle import defective_image
 
@@ -603,6 +605,9 @@ def test_every_event_and_every_hint_has_a_text_in_every_language() -> None:
     wanted |= {f"status_{one.value}" for one in FrameStatus}
     stages = set(schema["duration_ms"]["properties"]) - {"total"}
     wanted |= {f"stage_{stage}" for stage in stages}
+    # Why an image is not taken to teach with, and why nothing is taught.
+    wanted |= {f"teach_why_{one}" for one in get_args(NotTakenKind)}
+    wanted |= {f"refused_{one}" for one in get_args(RefusalKind)}
     assert len(kinds) > 15 and len(hints) > 3 and len(reasons) > 4
     lacking = [one for one in sorted(wanted) if len(re.findall(rf"\b{one}: ", texts)) != 2]
     assert lacking == []

@@ -18,22 +18,29 @@ from edge.hmi.actions import (
     Actor,
     BeginTeaching,
     CaptureToTeach,
+    InspectedPart,
+    MarkedImage,
     TeachBody,
     TeachCaptureBody,
 )
-from edge.hmi.station_end.teaching import Teaching, TeachingNotPossible, TeachingServices
+from edge.hmi.station_end.teaching import Teaching, TeachingServices
+from edge.imaging.content_hash import pixels_hash
 from edge.imaging.frame import Frame, FrameStatus, Pixels
 from edge.imaging.image_files import read_image
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query, query
+from edge.recipes.content import RecipeContent
 from edge.recipes.errors import RecipeNameInvalid
 from edge.recipes.folder import RecipeFolder
-from edge.recipes.taught import read_taught
+from edge.recipes.taught import TAUGHT_FILE, Taught, read_taught
 from edge.settings.station import Settings
+from edge.teaching.refusals import TeachingNotPossible
 from tests.edge.hmi.test_hmi_browser import DEMO, SIZES, shot, unlock
 from tests.support.browser import browser
 from tests.support.page_station import GENEROUS_S, PageStation, wait_until
+from tests.support.recipes import copied_bundle
 from tests.support.sample_verdict import sample_verdict
+from tests.support.small_bundle import write_images
 from tests.support.small_teacher import write_small_teacher
 
 __all__ = ["browser"]  # a fixture
@@ -109,6 +116,11 @@ def test_a_product_is_taught_tried_and_released_at_the_page(
     assert (part["recipe"], part["raw_threshold"] > 1.0) == ("bolt 1", True)  # the one in force
     phone = opened(browser, station, "phone", "ko-KR")
     expect(phone.locator("#teach-title")).to_contain_text("플랜지, 학습 담당")
+    unlock(phone, "Lee")
+    phone.locator("#teach-one").click()
+    expect(phone.locator("#toast")).to_contain_text(
+        "Kim (token)이(가) 플랜지을(를) 학습하는 중입니다"
+    )
     assert phone.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"][0]
     shot(page, "teach")
     shot(phone, "teach_phone")
@@ -124,10 +136,8 @@ def test_a_product_is_taught_tried_and_released_at_the_page(
     event = station.event("recipe_released")
     assert (event["data"]["by"], event["data"]["before"]) == ("Kim (token)", "bolt 1")
     assert event["data"]["trial_parts"] > event["data"]["trial_alike"]
-    assert station.events("trial_verdict") == []  # they would crowd out the others
-    trial = [one for one in recorded(station) if one["kind"] == "trial_verdict"]
-    assert trial[0]["data"]["live_result"] == "NOK"
-    assert trial[0]["data"]["model_sha256"] == event["data"]["model_sha256"]
+    assert station.events("trial_verdicts") == []  # they would crowd out the others
+    tried_parts_are_recorded_by_the_verdicts_that_count(station, event["data"])
 
     learned_from_a_mark(station, page, recipes)
     ended_with_its_station(station, recipes)
@@ -147,23 +157,44 @@ def learned_from_a_mark(station: PageStation, page: Page, recipes: RecipeFolder)
     wait_until(lambda: bool(station.json("/api/feedback")["feedback"]), "the mark")
     page.locator("#teach-recipe").fill("플랜지")
     page.locator("#teach-learn").click()
-    expect(page.locator("#teach-thumbs li")).to_have_count(5)
+    # Beside what was taught and marked: the other frames as they passed, and a stain that did not.
+    expect(page.locator("#teach-thumbs li")).to_have_count(4 + 1 + 4 + 1)
     page.locator("#teach-build").click()
-    expect(page.locator("#teach-worth")).to_contain_text("between 4 good and 1 defective images")
-    first = page.locator("#teach-thumbs li").first
-    expect(first).to_contain_text("missed defect")
+    expect(page.locator("#teach-worth")).to_contain_text("8 good and 2 defective images")
+    first = page.locator("#teach-thumbs li", has_text="Missed defect")
     expect(first).to_contain_text("OK → NOK")
     # The line saw the same stain again and again, and let it pass.
     expect(page.locator("#teach-line-title")).to_contain_text("that were OK would be rejected")
     page.locator("#teach-line-title").click()
     expect(page.locator("#teach-line-parts li").first).to_contain_text("OK → NOK")
+    chosen = page.locator("#teach-options [aria-pressed=true]")
+    expect(chosen).to_contain_text("0 of 8 good rejected, 0 of 2 defective pass")
     shot(page, "teach_learn")
     released = station.act("teach_release", {"comment": "stains"}, x_edge_name="Kim")
     assert released.json()["done"]["version"] == 2, released.text
     taught = read_taught(recipes.load("플랜지").folder)
     assert taught is not None
     assert (len(taught.images), len(taught.defective)) == (4, 1)
-    assert len(list(recipes.images("플랜지").iterdir())) == 5
+    assert (len(taught.passed), len(taught.rejected)) == (4, 1)
+    assert len(list(recipes.images("플랜지").iterdir())) == 10
+
+
+def tried_parts_are_recorded_by_the_verdicts_that_count(
+    station: PageStation, released: dict[str, Any]
+) -> None:
+    trial = [one["data"] for one in recorded(station) if one["kind"] == "trial_verdicts"]
+    assert {one["model_sha256"] for one in trial} == {released["model_sha256"]}
+    ids = [key for one in trial for key in one if key.count("-") == 4]
+    assert len(ids) == released["trial_parts"]
+    assert len(trial) < len(ids) or len(ids) == 1  # not an event for each part
+    verdicts = {
+        json.loads(row.payload)["id"]: row.result
+        for row in query(station.journal, Query(kind=RecordKind.VERDICT))
+    }
+    judged = {key: one[key] for one in trial for key in one if key in verdicts}
+    assert sorted(judged) == sorted(ids)
+    differ = [key for key, text in judged.items() if text.split()[0] != verdicts[key]]
+    assert len(differ) == released["trial_parts"] - released["trial_alike"]
 
 
 def recorded(station: PageStation) -> list[dict[str, Any]]:
@@ -197,7 +228,9 @@ def ended_with_its_station(station: PageStation, recipes: RecipeFolder) -> None:
 class Bench:
     """Teaching without a station: frames are handed in, and each is looked at before the next."""
 
-    def __init__(self, folder: Path, teacher: Path, *, plc: bool = False, **teach: str) -> None:
+    def __init__(
+        self, folder: Path, teacher: Path, max_images: int = 3, /, plc: bool = False, **teach: str
+    ) -> None:
         (folder / "recipes").mkdir(parents=True, exist_ok=True)
         public_key = teach.pop("public_key", None)
         settings = Settings.model_validate(
@@ -206,11 +239,12 @@ class Bench:
                 "model": {"path": "none.xml", "public_key": public_key},
                 "modbus": {"host": "127.0.0.1"} if plc else None,
                 "journal": {"folder": str(folder / "journal")},
-                "recipes": {"folder": str(folder / "recipes"), "max_images": 3},
+                "recipes": {"folder": str(folder / "recipes"), "max_images": max_images},
                 "teach": {"teacher": str(teacher), **teach},
             }
         )
         self.folder = folder / "journal"
+        self.recipes = RecipeFolder(folder / "recipes")
         self.teaching = Teaching(
             TeachingServices(
                 settings=settings,
@@ -275,6 +309,86 @@ def test_what_shows_no_good_part_is_not_taken_to_teach_with(tmp_path: Path, teac
     assert bench.capture(np.ascontiguousarray(good[:, ::-1])) == ""
     with pytest.raises(TeachingNotPossible, match=r"recipes\.max_images"):
         bench.capture(good)
+
+
+def taught_recipe(recipes: RecipeFolder, bundle: Path, images: list[Path]) -> None:
+    """Publish a version and put it in force; the first image is confirmed, the last a defect."""
+    contents = {pixels_hash(read_image(path)): path for path in images}
+    names = [content.hex() for content in contents]
+    taught = Taught(
+        teacher="0" * 64,
+        seed=0,
+        views=False,
+        check_good=True,
+        images=names[:-1],
+        confirmed=names[:1],
+        defective=names[-1:],
+    )
+
+    def build(folder: Path) -> None:
+        copied_bundle(bundle)(folder)
+        (folder / TAUGHT_FILE).write_text(taught.model_dump_json())
+
+    recipes.keep_images("nut", contents)
+    version = recipes.publish(RecipeContent(name="nut", version=1), build)
+    recipes.put_in_force("nut", version.version)
+
+
+def test_marks_and_unmarked_parts_of_the_line_stand_beside_what_was_taught(
+    tmp_path: Path, teacher: Path, bundle: Path
+) -> None:
+    bench = Bench(tmp_path, teacher, 9)
+    images = write_images(tmp_path / "images", good=9, defective=3)
+    good, bad = sorted(images.glob("good*")), sorted(images.glob("spot*"))
+    taught_recipe(bench.recipes, bundle, [*good[:2], bad[0]])
+    gone = tmp_path / "gone.png"
+    results = [(good[3], "OK"), (good[4], "OK"), (bad[2], "NOK"), (gone, "OK"), (good[5], "ERROR")]
+    inspected = [
+        InspectedPart.model_validate({"seq": seq, "id": "a", "result": result, "path": str(path)})
+        for seq, (path, result) in enumerate(results, 10)
+    ]
+    marked = [
+        MarkedImage(seq=1, mark="false_reject", path=str(good[2])),
+        MarkedImage(seq=2, mark="missed_defect", path=str(bad[1])),
+        MarkedImage(seq=3, mark="missed_defect", path=None),
+        MarkedImage(seq=4, mark="false_reject", path=str(gone)),
+    ]
+    asked = BeginTeaching(
+        body=TeachBody(recipe="nut", learn=True), marked=marked, inspected=inspected
+    )
+    bench.teaching.do(asked, Actor("Kim", "1.2.3.4"))
+
+    status = bench.teaching.status()
+    kinds = [(one.kind, one.seq, one.confirmed) for one in status.images]
+    assert kinds == [
+        ("taught", None, True),
+        ("taught", None, False),
+        ("missed_defect", None, False),
+        ("false_reject", 1, True),
+        ("missed_defect", 2, False),
+        ("passed", 10, False),
+        ("passed", 11, False),
+        ("rejected", 12, False),
+    ]
+    assert (status.not_taken, status.why_kind, status.why_data) == (2, "image_gone", {"seq": 4})
+    with pytest.raises(TeachingNotPossible, match="Kim teaches 'nut' here") as refused:
+        bench.begin("Lee")
+    assert (refused.value.kind, refused.value.data["by"]) == ("taught_by_other", "Kim")
+
+
+def test_a_recipe_without_new_marks_has_nothing_to_learn(
+    tmp_path: Path, teacher: Path, bundle: Path
+) -> None:
+    bench = Bench(tmp_path, teacher)
+    images = write_images(tmp_path / "images", good=2, defective=1)
+    taught_recipe(bench.recipes, bundle, sorted(images.iterdir()))
+    with pytest.raises(TeachingNotPossible, match="there are no marked parts") as refused:
+        bench.teaching.do(
+            BeginTeaching(body=TeachBody(recipe="nut", learn=True)), Actor("Kim", "1.2.3.4")
+        )
+    assert refused.value.kind == "nothing_marked"
+    assert bench.teaching.status().phase == "idle"
+    assert not (bench.folder / "teaching").exists()
 
 
 def test_a_teacher_that_cannot_be_used_is_named_before_anything_is_captured(

@@ -79,6 +79,20 @@ def test_what_somebody_can_guess_is_refused_with_the_way_out(
     assert token not in str(raised.value).replace(str(path), "")
 
 
+@pytest.mark.parametrize("content", [None, ""], ids=["missing", "empty"])
+def test_a_token_that_is_not_there_is_refused_with_the_command_that_makes_one(
+    tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_text(content)
+        path.chmod(0o600)
+
+    with pytest.raises(ConfigurationInvalid, match="edge-run --make-token FILE") as raised:
+        read_token(path)
+    assert str(path) in str(raised.value)
+
+
 def test_a_station_with_a_token_that_can_be_guessed_does_not_start(
     tmp_path: Path, bundle: Path, edge_run: EdgeRun
 ) -> None:

@@ -14,6 +14,7 @@ from edge.inspection.thresholding import (
     Reason,
     Result,
     Scores,
+    balanced,
     bootstrap_interval,
     decide,
     f1_adaptive,
@@ -287,6 +288,8 @@ def test_no_defective_score_is_named_as_the_cause(
         lambda faulty: false_reject_rate(faulty, 0.5),
         lambda faulty: recall(faulty, SOME, 0.5),
         lambda faulty: recall(SOME, faulty, 0.5),
+        lambda faulty: balanced(faulty, SOME),
+        lambda faulty: balanced(SOME, faulty),
     ],
 )
 def test_no_threshold_is_made_of_scores_that_are_not_finite(
@@ -294,6 +297,57 @@ def test_no_threshold_is_made_of_scores_that_are_not_finite(
 ) -> None:
     with pytest.raises(ValueError, match=r"1 of 3 scores of .* are not finite"):
         threshold(np.array([1.0, bad, 2.0]))
+
+
+@given(scores(1, 60), scores(0, 30), st.integers(2, 20))
+def test_a_balanced_threshold_does_not_follow_how_many_defects_were_marked(
+    good: Scores, defective: Scores, times: int
+) -> None:
+    assert balanced(good, np.repeat(defective, times), 0.1) == balanced(good, defective, 0.1)
+
+
+@given(scores(1, 60, coarse | large_float), scores(0, 30), st.floats(0.0, 0.9))
+@example(np.arange(20.0), np.array([1.0, 2.0]), 0.05)
+def test_a_balanced_threshold_rejects_no_more_of_the_good_than_allowed(
+    good: Scores, defective: Scores, rate: float
+) -> None:
+    assert rejected(good, balanced(good, defective, rate)) <= rate * len(good) + 1e-6
+
+
+@given(scores(1, 60), scores(1, 30), st.floats(0.0, 0.9), st.floats(0.0, 1.0))
+def test_a_balanced_threshold_keeps_both_bounds_where_any_does(
+    good: Scores, defective: Scores, rate: float, missed: float
+) -> None:
+    threshold = balanced(good, defective, rate, missed)
+    passed = len(defective) - rejected(defective, threshold)
+    lowest = balanced(good, defective, rate, 0.0)
+    assert rejected(good, threshold) <= rate * len(good) + 1e-6
+    possible = len(defective) - rejected(defective, lowest) <= missed * len(defective)
+    assert passed <= missed * len(defective) + 1e-6 or not possible
+
+
+def test_between_both_bounds_a_balanced_threshold_lies_in_the_middle() -> None:
+    good, defective = np.arange(100.0), np.arange(60.5, 160.5)
+    threshold = balanced(good, defective, 0.2, 0.3)  # above 79, and below 90.5
+    assert threshold == pytest.approx((79.25 + 90.25) / 2.0)
+
+
+def test_a_balanced_threshold_gives_up_as_many_good_parts_as_defects_are_worth() -> None:
+    good = np.arange(100.0)
+    # Half of the defects lie above 97 % of the good parts, the others above 20 %.
+    defective = np.array([96.5] * 5 + [19.5] * 5)
+    assert rejected(good, balanced(good, defective, 0.5)) == 3
+    assert rejected(good, balanced(good, defective, 0.9)) == 3
+    assert rejected(good, balanced(good, np.array([19.5]), 0.9)) == 80
+    assert rejected(good, balanced(good, defective, 0.01)) <= 1
+
+
+@given(scores(5, 60), scores(0, 30))
+def test_marked_defects_never_let_more_pass_than_good_parts_alone_would(
+    good: Scores, defective: Scores
+) -> None:
+    allowed = 1.5 / len(good)
+    assert balanced(good, defective, allowed) <= balanced(good, NONE, allowed)
 
 
 def test_the_bootstrap_interval_holds_the_threshold_of_a_clear_gap() -> None:
