@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from edge.atomic_files import open_regular, write_whole
-from edge.bounded_zip import DAMAGED, BoundedZip
 from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
 from edge.recipes.archive import (
     MANIFEST,
@@ -28,6 +27,7 @@ from edge.recipes.archive import (
     StationPattern,
     matches_station,
 )
+from edge.recipes.bounded_zip import DAMAGED, BoundedZip
 from edge.recipes.names import RecipeName
 from edge.section import Section
 from edge.settings.released import MAX_VERSION, Fragment, demand_releasable
