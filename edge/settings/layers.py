@@ -5,7 +5,7 @@ the file has for the model at ``model.path``.
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -183,23 +183,28 @@ class SettingsLayers:
         if self._released is not None:
             self._released.write(*kept)
 
-    def follow_rollback(self, changed: Collection[str]) -> str:
-        """Give a release up whose keys somebody has taken back.
-
-        Args:
-            changed: keys that differ since, as they are written in the YAML.
+    def follow_rollback(self, given_up: Settings, now: Settings) -> str:
+        """Give a release up of which somebody has taken a value back.
 
         Returns:
             What was done, for people; empty for nothing.
+
+        Raises:
+            OutputNotWritable: the disk refuses; it counts again from the next reload on.
         """
         release = self._released.now if self._released is not None else None
         if self._released is None or release is None:
             return ""
-        own = [f"{section}.{key}" for section, keys in release.settings.items() for key in keys]
-        if not any(f"{key}.".startswith(f"{one}.") for key in changed for one in own):
+        before, after = values_at(given_up, release.settings), values_at(now, release.settings)
+        wanted = {
+            f"{section}.{key}": value
+            for section, keys in release.settings.items()
+            for key, value in keys.items()
+        }
+        if not any(before[key] == wanted[key] != after[key] for key in wanted):
             return ""
         self._released.write(self._released.before, None)
-        return f"the released {release} counts no more"
+        return f"the released {release} is not in force any more"
 
     def _with_release(self, settings: Settings) -> Settings:
         return self._released.laid_over(settings) if self._released is not None else settings

@@ -36,7 +36,6 @@ from edge.station.model.recipe_limits import (
 )
 from edge.station.model.releases import Releases
 from edge.station.model.reloadable_settings import (
-    changed_keys,
     check_exchangeable,
     described,
     only_decision,
@@ -526,8 +525,7 @@ class ModelManager:
         assert isinstance(given_up, ConfiguredModel) and isinstance(before, ConfiguredModel)
         done = [self._put_version_back(given_up, before)]
         if self._layers is not None:
-            keys = changed_keys(given_up.settings, before.settings)
-            done.append(self._layers.follow_rollback(keys))
+            done.append(self._layers.follow_rollback(given_up.settings, before.settings))
         return "; ".join(filter(None, done))
 
     def _put_version_back(self, given_up: LoadedModel, before: LoadedModel) -> str:

@@ -259,6 +259,23 @@ def test_released_settings_lie_over_the_files_survive_a_restart_and_go_back(
     assert (report["phase"], report["settings"]) == ("fell_back", None)
 
 
+def test_a_rollback_at_the_page_gives_released_settings_up(releasing: Station) -> None:
+    station = releasing
+    first, second = (
+        station.released(station.plant.settings({"decision": {"guard_band": band}}, version=number))
+        for number, band in ((1, 0.05), (2, 0.1))
+    )
+    agent = station.agent()
+    for number, release in enumerate((first, second)):
+        assert station.ask(agent, station.desire(release, rollout=str(number)))["reason"] is None
+    outcome = station.site.model.roll_back("Kim")
+    assert "settings guard-band version 2 is not in force any more" in outcome.detail
+    report = station.go_on(agent)
+    assert (report["phase"], report["settings"]["version"]) == ("fell_back", 1)
+    station.agent()  # as after a restart
+    assert station.site.model.settings.decision.guard_band == 0.05
+
+
 def of_a_restart(station: Station) -> Path:
     return packed(station, {"journal": {"max_rows": 1000}})
 
