@@ -73,7 +73,8 @@ WORKER = (
     *(one for one in TRAINING if not one.startswith("tests.")),
     *("training.commands.benchmark", "training.commands.sweep", "training.commands.calibrate"),
     *("export.gate", "export.bundle", "export.report", "export.cli", "onnxruntime"),
-    *("sklearn.metrics", "scipy.stats", "asyncua", "playwright.sync_api", "tests.support.worker"),
+    *("sklearn.metrics", "scipy.stats", "asyncua", "playwright.sync_api"),
+    *("nncf", "lightning_fabric", "tests.support.first_conversion", "tests.support.worker"),
 )
 # Looked at while a command runs. Any other variable may count as libraries load: such a start is
 # an ordinary one.

@@ -1,8 +1,10 @@
 """Backbones and their weights: by name, from a file, never silently from the network."""
 
+import ast
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -213,15 +215,52 @@ def test_the_small_backbone_is_not_to_be_had_from_torchvision(hub_folder: Path) 
         find_weights("small", "download")
 
 
-def in_new_process(code: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout.strip()
+# A process that has loaded torch, as each of these begins with, and forks itself for each.
+LOADED = """
+import os, sys
+import torch
+for line in sys.stdin:
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.dup2(writing, 1)
+        os.dup2(writing, 2)
+        os.close(reading)
+        exec(eval(line), {"__name__": "__main__"})
+        sys.exit()
+    os.close(writing)
+    with open(reading) as answer:
+        print(repr((answer.read(), os.wait()[1])), flush=True)
+"""
 
 
-def test_torchvision_can_be_imported_whatever_torch_it_was_built_for() -> None:
+@pytest.fixture(scope="module")
+def torch_loaded() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", LOADED]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        yield process
+
+
+RunCode = Callable[[str], str]
+
+
+@pytest.fixture
+def in_new_process(torch_loaded: "subprocess.Popen[str]") -> RunCode:
+    def run(code: str) -> str:
+        assert torch_loaded.stdin is not None
+        assert torch_loaded.stdout is not None
+        torch_loaded.stdin.write(f"{code!r}\n")
+        torch_loaded.stdin.flush()
+        printed, status = ast.literal_eval(torch_loaded.stdout.readline())
+        assert status == 0, printed
+        return str(printed).strip()
+
+    return run
+
+
+def test_torchvision_can_be_imported_whatever_torch_it_was_built_for(
+    in_new_process: RunCode,
+) -> None:
     code = (
         "import training.components.backbones, torchvision;"
         "from torchvision import models;"
@@ -230,7 +269,9 @@ def test_torchvision_can_be_imported_whatever_torch_it_was_built_for() -> None:
     assert in_new_process(code) == "122"
 
 
-def test_torchs_compiler_is_loaded_when_it_is_needed_and_not_before() -> None:
+def test_torchs_compiler_is_loaded_when_it_is_needed_and_not_before(
+    in_new_process: RunCode,
+) -> None:
     code = (
         "import sys, training.checkpoint, training.fitted\n"
         "from torchvision.ops.roi_align import is_compile_supported\n"
@@ -242,7 +283,9 @@ def test_torchs_compiler_is_loaded_when_it_is_needed_and_not_before() -> None:
     assert in_new_process(code) == "False False\nTrue"
 
 
-def test_a_name_that_torchvision_does_not_ask_for_yet_comes_from_the_compiler_itself() -> None:
+def test_a_name_that_torchvision_does_not_ask_for_yet_comes_from_the_compiler_itself(
+    in_new_process: RunCode,
+) -> None:
     code = (
         "import sys\n"
         "from training.components import torchvision_operators as operators\n"
@@ -255,7 +298,7 @@ def test_a_name_that_torchvision_does_not_ask_for_yet_comes_from_the_compiler_it
     assert in_new_process(code) == "torch._dynamo.config True\ntorch._dynamo.utils"
 
 
-def test_nothing_is_declared_where_the_compiled_library_loads() -> None:
+def test_nothing_is_declared_where_the_compiled_library_loads(in_new_process: RunCode) -> None:
     code = (
         "import torch\n"
         "from training.components import torchvision_operators as operators\n"
@@ -266,7 +309,7 @@ def test_nothing_is_declared_where_the_compiled_library_loads() -> None:
     assert in_new_process(code) == "False"
 
 
-def test_what_is_missing_is_declared_once_and_only_once() -> None:
+def test_what_is_missing_is_declared_once_and_only_once(in_new_process: RunCode) -> None:
     code = (
         "import torch\n"
         "from training.components import torchvision_operators as operators\n"

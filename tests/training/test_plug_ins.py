@@ -1,16 +1,16 @@
 """A user's own algorithm, installed beside ours, with every verb."""
 
 import json
-import os
 import re
-import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from export.cli import main as export_model
-from tests.support.network_trace import mains
 from tests.support.small_training import write_mvtec
+from training.cli import main as train_station
 
 GUIDE = Path(__file__).parents[2] / "docs" / "extend.md"
 (MODEL,) = re.findall(
@@ -33,29 +33,23 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Fit, test, predict and export where the package is installed; return the folder of it all."""
     folder = tmp_path_factory.mktemp("fit")
     data, checkpoint = write_mvtec(folder / "parts"), folder / "part.safetensors"
     fit = f"--algorithm brightness --data {data} --image-size 64 --set cell_px=16"
-    command = mains(
-        f"training.cli fit {fit} -o {checkpoint}",
-        f"training.cli test {checkpoint} --data {data} --json {folder / 'figures.json'}",
-        f"training.cli predict {checkpoint} {data / 'test' / 'spot'}",
-        f"export.cli {checkpoint} --precision fp32 -o {folder / 'part.xml'}",
-    )
-    root = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join([str(installed), str(root)])
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(installed)
+        for command in (
+            f"fit {fit} -o {checkpoint}",
+            f"test {checkpoint} --data {data} --json {folder / 'figures.json'}",
+            f"predict {checkpoint} {data / 'test' / 'spot'}",
+        ):
+            assert train_station(command.split()) == 0
+        export = f"{checkpoint} --precision fp32 -o {folder / 'part.xml'}"
+        assert export_model(export.split()) == 0
+    yield folder
+    del sys.modules["bright_model"]
 
 
 def test_fit_test_predict_and_export_take_an_installed_algorithm(made: Path) -> None:
