@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.manifest import TileSpec, load_bundle
+from edge.bundle.manifest import Bundle, TileSpec, load_bundle
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
@@ -62,12 +62,16 @@ def test_the_threshold_is_that_of_the_highest_tile(checkpoint: Checkpoint, folde
     assert sum(item.score < description.threshold.image for item in scored) >= len(scored) - 1
 
 
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Checkpoint, folder: Path) -> Bundle:
+    export_bundle(checkpoint, folder / "tiled.xml")
+    return load_bundle(folder / "tiled.xml")
+
+
 @pytest.mark.parametrize("plan", [RunPlan(), RunPlan(batch=4, streams=2)])
 def test_the_line_gives_the_scores_of_training(
-    checkpoint: Checkpoint, folder: Path, tmp_path: Path, plan: RunPlan
+    checkpoint: Checkpoint, bundle: Bundle, folder: Path, plan: RunPlan
 ) -> None:
-    export_bundle(checkpoint, tmp_path / "tiled.xml")
-    bundle = load_bundle(tmp_path / "tiled.xml")
     inspector = Inspector(Detector(CompiledModel(bundle, plan=plan), plan.streams), bundle.manifest)
     description = checkpoint.description
     predictor = TorchPredictor(checkpoint.model, description.input, find_device("cpu"))

@@ -146,8 +146,8 @@ def test_a_fit_with_timm_becomes_a_bundle_that_names_the_licence(
     assert load_checkpoint(fitted).description.backbone == NAME
 
     bundle = tmp_path / "m.xml"
-    budget = ["--max-auroc-drop", "0.5", "--max-verdict-flips", "0.5"]
-    assert export_model([str(fitted), "-o", str(bundle), *budget]) == 0
+    int8 = ["--precision", "int8", "--max-auroc-drop", "0.5", "--max-verdict-flips", "0.5"]
+    assert export_model([str(fitted), "-o", str(bundle), *int8]) == 0
     manifest = load_bundle(bundle).manifest
     assert (manifest.identity.backbone, manifest.precision.weights) == (NAME, "int8")
     assert manifest.identity.weights_licence.startswith("apache-2.0 (of test_efficientnet")
