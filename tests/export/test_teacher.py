@@ -1,5 +1,7 @@
 """export-model --teacher: a teacher teaches what a fit of the same images fits."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +10,27 @@ import pytest
 from edge.bundle.manifest import load_bundle
 from edge.bundle.teacher import load_teacher
 from edge.cli.main import main as edge_run
+from export import teacher as teachers
 from export.cli import main as export_model
 from export.teacher import TeacherRequest, export_teacher
 from export.teacher_gate import GateImages
 from tests.acceptance.shared_data import shared_data
 from tests.soak import times
+from tests.support.once import make_onnx_once
 from tests.support.small_training import write_mvtec, write_weights
 from training.checkpoint import load_checkpoint
 from training.cli import main as train_station
 
 SIDE = 64
 HEAD = ["--set", "bank_size=40"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def converted_once(shared: Path) -> Iterator[None]:
+    """The teachers of these tests have one graph; its conversion takes longest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teachers, "make_onnx", partial(make_onnx_once, shared=shared))
+        yield
 
 
 @pytest.fixture(scope="module")

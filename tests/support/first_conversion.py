@@ -22,7 +22,7 @@ class Mean(nn.Module):
 
 
 # Each conversion builds the table of all operators anew; it is the same one every time.
-ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign,assignment]
+ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))
 ONNXRegistry.from_torchlib(opset_version=torch.onnx._constants.ONNX_DEFAULT_OPSET)
 
 # No more than this of a conversion: the rest begins a thread, which a fork would lose.

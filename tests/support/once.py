@@ -3,12 +3,12 @@
 import fcntl
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from export.ir import to_onnx
+from export.ir import make_onnx, to_onnx
 from training.tensor_hash import tensors_sha256
 
 _ADDRESS = re.compile(" at 0x[0-9a-f]+")
@@ -33,6 +33,26 @@ def to_onnx_once(model: nn.Module, height: int, width: int, path: Path, *, share
     """
     name = f"{_identity(model)}-{width}x{height}.onnx"
     made = done_once(shared, name, lambda part: to_onnx(model, height, width, part))
+    path.write_bytes(made.read_bytes())
+
+
+def make_onnx_once(
+    model: nn.Module,
+    examples: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    *,
+    path: Path,
+    shared: Path,
+) -> None:
+    """Write what ``make_onnx`` wrote of an equal model, and equal names and shapes, before."""
+    asked = f"{[example.shape for example in examples]} {[*inputs, *outputs]}"
+    digest = hashlib.sha256(f"{_identity(model)} {asked}".encode()).hexdigest()
+    made = done_once(
+        shared,
+        f"{digest}.onnx",
+        lambda part: make_onnx(model, examples, inputs, outputs, path=part),
+    )
     path.write_bytes(made.read_bytes())
 
 

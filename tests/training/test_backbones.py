@@ -236,8 +236,8 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def torch_loaded() -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", LOADED]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) as process:
         yield process
 
 
