@@ -95,6 +95,10 @@ NOT_RUN_HERE = {
     "export-model .*--report": "makes every precision; tests/export/test_every_precision.py does",
     "train-station .*(mvtec/bottle|--data casting)": "a data set that is not ours to hand on",
     "export-model casting": "belongs to that data set",
+    "train-station fit .*recipes/flange": (
+        "a recipe that a station taught; tests/training/test_data_sets.py opens one"
+    ),
+    "export-model flange": "the model of that recipe",
     "train-station .*--align": "a part that turns; tests/export/test_alignment.py fits to one",
     "train-station test padim": "belongs to that data set",
     "train-station benchmark": "takes an hour; tests/training/test_benchmark.py runs a small one",
