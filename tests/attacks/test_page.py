@@ -35,7 +35,7 @@ PROBES = ("/livez", "/metrics")
 def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[PageStation]:
     folder = tmp_path_factory.mktemp("station")
     images = write_images(folder / "pictures", good=2, defective=1)
-    with PageStation(folder, {"uri": str(images), "rate_fps": 20, "loop": True}, bundle) as one:
+    with PageStation(folder, {"uri": str(images), "rate_fps": 10, "loop": True}, bundle) as one:
         yield one
 
 

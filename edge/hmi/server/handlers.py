@@ -149,10 +149,11 @@ class Handlers:
     """One method for each operation of the interface.
 
     Attributes:
-        description: of the interface, as JSON; whoever builds the routes sets it.
+        describe: makes the description of the interface, as JSON; whoever builds the routes sets
+            it, and it is called when the first asks: a start does not wait for it.
     """
 
-    description = b"{}"
+    describe: Callable[[], bytes] = staticmethod(lambda: b"{}")
 
     def __init__(self, app: Application) -> None:
         self._app = app
@@ -179,7 +180,7 @@ class Handlers:
 
     async def openapi(self, request: Request) -> Response:
         headers = {"content-type": "application/json", "cache-control": "no-cache"}
-        return Response(self.description, headers=headers)
+        return Response(await run_in_threadpool(self.describe), headers=headers)
 
     def _file(self, name: str) -> Response:
         if name not in self._static:

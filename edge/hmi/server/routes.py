@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -96,7 +97,9 @@ def application(parts: Application) -> "GuardedPage":
     """Build the ASGI application."""
     handlers = Handlers(parts)
     operations = make_operations(handlers)
-    handlers.description = to_json(describe("Inspection station", _ABOUT, operations)).encode()
+    handlers.describe = cache(
+        lambda: to_json(describe("Inspection station", _ABOUT, operations)).encode()
+    )
     app = Starlette(
         routes=make_routes(operations),
         exception_handlers={

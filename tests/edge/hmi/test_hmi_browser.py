@@ -41,7 +41,7 @@ Opened = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStation]:
-    camera = {"uri": str(DEMO / "frames"), "rate_fps": 3, "loop": True}
+    camera = {"uri": str(DEMO / "frames"), "rate_fps": 2, "loop": True}
     one = PageStation(tmp_path_factory.mktemp("demo"), camera, DEMO / "bottle.xml")
     one.settings["hmi"]["trusted_proxies"] = ["127.0.0.1"]
     with one:
