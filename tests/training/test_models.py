@@ -136,7 +136,7 @@ def of_other_parts(name: str) -> Any:
     return pytest.param(name, marks=marks)
 
 
-@pytest.mark.parametrize("model", map(of_other_parts, EVERY), indirect=True)
+@pytest.mark.parametrize("model", [of_other_parts(name) for name in EVERY], indirect=True)
 def test_torch_onnx_runtime_and_openvino_agree(
     model: AnomalyModel, tmp_path: Path, shared: Path
 ) -> None:
