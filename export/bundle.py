@@ -144,10 +144,10 @@ def export_bundle(
         onnx = Path(folder) / "model.onnx"
         prepared = _workshop(checkpoint, onnx, request)
         builder, report = prepared.builder, prepared.parity
-        made, refusal = _make(builder, request)
+        made, refusal = _make(builder, request, prepared.left_out)
         if request.report:
             log.info("report: every precision")
-            made = make_all(builder, list(ExportPrecision), made)
+            made = make_all(builder, list(ExportPrecision), {**prepared.left_out, **made})
         latencies = {}
         if request.report or request.precision is None:
             log.info("how long each precision takes on this PC")
@@ -204,11 +204,13 @@ class _Prepared:
     Attributes:
         parity: of FP32 and the checkpoint.
         quantized: gives what the images for quantization are known by.
+        left_out: what is not made, and why.
     """
 
     builder: VariantBuilder
     parity: GateReport
     quantized: Callable[[], frozenset[bytes]]
+    left_out: Made
 
 
 def _seen_images(
@@ -225,14 +227,16 @@ def _seen_images(
     )
 
 
-def _make(builder: VariantBuilder, request: ExportRequest) -> tuple[Made, StationError | None]:
+def _make(
+    builder: VariantBuilder, request: ExportRequest, left_out: Made
+) -> tuple[Made, StationError | None]:
     """Make what was asked for; of INT8 that is refused FP16, with what was said.
 
     Where the fastest is asked for, all that are compared; of one that is refused, why.
     """
     if request.precision is None:
         log.info("making %s", ", ".join(one.value for one in COMPARED))
-        return make_all(builder, COMPARED, {}), None
+        return make_all(builder, COMPARED, left_out), None
     log.info("making %s", request.precision.value)
     try:
         return {request.precision: builder.make(request.precision)}, None
@@ -292,8 +296,14 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
     def found() -> ToQuantize:
         return _calibration(checkpoint, request.calibrate_on)
 
+    unusable = None
     if integers:  # before the conversion, which takes longest
-        require_enough(len(found().images))
+        try:
+            require_enough(len(found().images))
+        except CalibrationUnusable as error:
+            if request.precision is ExportPrecision.INT8:
+                raise
+            unusable, integers = str(error), False
     log.info("converting %s", description.algorithm)
     to_onnx(checkpoint.model, *size, onnx)
     xml, weights, graph = reference_graph(to_openvino(onnx), size)
@@ -335,14 +345,18 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
         known = np.array([content in quantized.hashes for content in hashes], np.bool_)
         # A tile may be another one of the same image.
         unseen = ~(known | _among(images, quantized.images))
-        if not unseen.all():
+        if not unseen.any():
+            unusable = (
+                "no image is left to judge INT8 by: it is calibrated with all of them. Give "
+                "others with --judge-on, or export with --precision fp16."
+            )
+            if request.precision is ExportPrecision.INT8:
+                raise CalibrationUnusable(unusable)
+        elif not unseen.all():
             log.info("%d images that INT8 is calibrated with do not judge it", int((~unseen).sum()))
-        images, defective = images[unseen], defective[unseen]
-    if not len(images):
-        raise CalibrationUnusable(
-            "no image is left to judge INT8 by: it is calibrated with all of them. Give others "
-            "with --judge-on, or export with --precision fp16."
-        )
+            images, defective = images[unseen], defective[unseen]
+    if unusable is not None:
+        log.warning("INT8 is left out: %s", unusable)
     everything = np.concatenate([images, probe_images(description.input)])
     evidence = JudgingSet(
         everything,
@@ -376,6 +390,7 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
         ),
         report,
         lambda: found().hashes,
+        {} if unusable is None else {ExportPrecision.INT8: unusable},
     )
 
 

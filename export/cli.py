@@ -81,10 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         choices=_PRECISIONS,
-        help="int8 computes in integers; int8-weights and fp16 are only smaller; bf16 is "
-        "fp32 computed in bfloat16; auto takes the fastest of fp32, bf16 and int8 "
-        "that passes on this PC (default int8; with --from-anomalib fp32, the graph "
-        "as it is)",
+        help="auto takes the fastest of fp32, bf16 and int8 that passes on this PC; int8 "
+        "computes in integers; int8-weights and fp16 are only smaller; bf16 is fp32 computed in "
+        "bfloat16 (default auto; int8 with --inference bf16 or --no-fallback; with "
+        "--from-anomalib fp32, the graph as it is, and auto with --calibrate-on)",
     )
     parser.add_argument(
         "--inference",
@@ -227,7 +227,8 @@ def _export(parsed: argparse.Namespace) -> int:
     from export.variants import ExportPrecision
     from training.checkpoint import load_checkpoint
 
-    wanted = parsed.precision or "int8"
+    of_integers = parsed.inference != "f32" or parsed.no_fallback
+    wanted = parsed.precision or ("int8" if of_integers else _AUTO)
     request = ExportRequest(
         precision=None if wanted == _AUTO else ExportPrecision(wanted),
         inference=parsed.inference,
@@ -251,7 +252,7 @@ def _import(parsed: argparse.Namespace) -> int:
     from export.anomalib import ImportRequest, import_model
     from export.variants import ExportPrecision
 
-    asked = parsed.precision or "fp32"
+    asked = parsed.precision or ("fp32" if parsed.calibrate_on is None or parsed.report else _AUTO)
     wanted = ImportRequest(
         size=parsed.image_size,
         precision=None if asked == _AUTO else ExportPrecision(asked),
@@ -307,7 +308,7 @@ def _refuse_others(parser: argparse.ArgumentParser, parsed: argparse.Namespace) 
             f"--precision {parsed.precision}: an import can be fp32 (as it is), bf16, "
             "int8, or auto, the fastest of these"
         )
-    makes_integers = parsed.precision in (_AUTO, "int8") or parsed.report
+    makes_integers = parsed.precision in (None, _AUTO, "int8") or parsed.report
     if parsed.calibrate_on is not None and not makes_integers:
         parser.error("--calibrate-on needs --precision int8 or auto, or --report")
 

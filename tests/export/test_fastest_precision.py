@@ -1,6 +1,7 @@
 """``--precision auto``: the fastest that passes on this PC; bf16 brings a fallback for others."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from export.accuracy import AccuracyBudget
 from export.bundle import ExportRequest, export_bundle, summary
 from export.cli import main
 from export.engines import BFLOAT16_FEATURES, computes_in
+from export.errors import CalibrationUnusable
 from export.latency import Latency, fastest
 from export.variants import NOT_HERE, ExportPrecision
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
 
 FP32, BF16, INT8 = ExportPrecision.FP32, ExportPrecision.BF16, ExportPrecision.INT8
 ORDER = (FP32, BF16, INT8)
@@ -71,6 +73,23 @@ def test_auto_compares_what_this_pc_makes_and_says_so(
     # Of the eight validation images none flips.
     assert "verdict flips 0.0% (95 %: 0.0% to 36.9%) of the validation images among them" in page
     assert "the fastest on this PC that passes: fp32 " in capsys.readouterr().out
+
+
+def test_without_enough_good_images_int8_is_left_out_and_the_reason_given(
+    any_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load_checkpoint(any_checkpoint)
+    few = replace(loaded, calibration=loaded.calibration[:3])
+    save_checkpoint(few, tmp_path / "few.safetensors")
+    assert main([str(tmp_path / "few.safetensors"), "-o", str(tmp_path / "a.xml")]) == 0
+    assert "int8 left out (3 good calibration images" in capsys.readouterr().out
+    precision = load_bundle(tmp_path / "a.xml").manifest.precision
+    rows = {row.name: row.refused for row in precision.compared}
+    assert "3 good calibration images, at least" in (rows["int8"] or "")
+    assert rows["fp32"] is None and precision.weights == "fp32"
+    with pytest.raises(CalibrationUnusable, match="3 good calibration images"):
+        export_bundle(few, tmp_path / "b.xml", ExportRequest(precision=INT8))
+    assert not (tmp_path / "b.xml").exists()
 
 
 def test_a_bundle_for_bfloat16_says_what_it_needs_and_runs_elsewhere_in_f32(

@@ -47,12 +47,12 @@ FEW_ATTEMPTS = 6
 @pytest.fixture(scope="session")
 def int8(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     path = tmp_path_factory.mktemp("int8") / "slopes.xml"
-    arguments = [str(checkpoint), "-o", str(path), "--report", "--onnx", *LENIENT]
-    assert main(arguments) == 0
+    arguments = ["--precision", "int8", "--report", "--onnx", *LENIENT]
+    assert main([str(checkpoint), "-o", str(path), *arguments]) == 0
     return path
 
 
-def test_int8_is_the_default_and_the_manifest_says_what_it_changed(int8: Path) -> None:
+def test_the_manifest_says_what_int8_changed(int8: Path) -> None:
     precision = load_bundle(int8).manifest.precision
     assert precision.weights == "int8"
     assert precision.inference == "f32"
@@ -189,7 +189,8 @@ def test_images_that_int8_is_quantized_with_do_not_judge_it(
     write(judging / "defect" / "spot.png", defective_image(40)[0])
     output = tmp_path / "a.xml"
     places = ["--calibrate-on", str(folder), "--judge-on", str(judging)]
-    assert main([str(any_checkpoint), "-o", str(output), *places, *LENIENT]) == 0
+    asked = ["--precision", "int8", "-o", str(output), *places, *LENIENT]
+    assert main([str(any_checkpoint), *asked]) == 0
     assert load_bundle(output).manifest.precision.gate.images == 9
     assert "10 images that INT8 is calibrated with do not judge it" in caplog.text
 

@@ -118,7 +118,8 @@ def test_the_line_finds_a_defect_at_its_place_with_the_score_of_training(
 @pytest.mark.skipif(not times(0, 1), reason="make soak runs it: the path is that of FP32")
 def test_int8_finds_it_there_too(tmp_path: Path, parts: Path, fit: Callable[[str], Path]) -> None:
     bundle = tmp_path / "long.xml"
-    assert export_model([str(fit("patchcore")), "-o", str(bundle), *LENIENT]) == 0
+    int8 = ["--precision", "int8", "-o", str(bundle), *LENIENT]
+    assert export_model([str(fit("patchcore")), *int8]) == 0
     assert load_bundle(bundle).manifest.precision.weights == "int8"
     images, overlays = parts / "test" / "spot", tmp_path / "overlays"
     verdicts = inspected(bundle, images, overlays)
