@@ -80,9 +80,9 @@ def test_without_enough_good_images_int8_is_left_out_and_the_reason_given(
 ) -> None:
     loaded = load_checkpoint(any_checkpoint)
     few = replace(loaded, calibration=loaded.calibration[:3])
-    save_checkpoint(few, tmp_path / "few.safetensors")
+    save_checkpoint(tmp_path / "few.safetensors", few)
     assert main([str(tmp_path / "few.safetensors"), "-o", str(tmp_path / "a.xml")]) == 0
-    assert "int8 left out (3 good calibration images" in capsys.readouterr().out
+    assert "int8 refused: 3 good calibration images" in capsys.readouterr().out
     precision = load_bundle(tmp_path / "a.xml").manifest.precision
     rows = {row.name: row.refused for row in precision.compared}
     assert "3 good calibration images, at least" in (rows["int8"] or "")
