@@ -24,6 +24,8 @@ DEMO = Path(__file__).parents[1] / "configs" / "demo"
 NAMES = ("press-1", "press-2", "mill-1", "mill-2", "paint-1")
 # Enough to see that every part is rejected where every other one is.
 PARTS = 60
+# Of five stations that start at once, on a PC that has other work.
+START_LIMIT_S = 600.0
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def main() -> int:
         for name in NAMES:
             running.enter_context(plant.station(name, DEMO / "frames"))
         for name in NAMES:
-            plant.until_reported(name, lambda report: report.get("phase") == "idle")
+            plant.until_reported(name, lambda report: report.get("phase") == "idle", START_LIMIT_S)
 
         canary = {"share": 0.2, "minutes": 0, "parts": PARTS}
         plan = plant.plan(canary=canary, change_product=True)

@@ -155,7 +155,13 @@ class Plant:
             if topic.endswith("/fleet/report")
         }
 
-    def until_reported(self, name: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def until_reported(
+        self,
+        name: str,
+        wanted: Callable[[dict[str, Any]], bool],
+        within_s: float | None = None,
+    ) -> dict[str, Any]:
         """Return the report of a station once it is as wanted."""
-        until(lambda: wanted(self.reports().get(name, {})), f"{name}: {json.dumps(self.reports())}")
+        what = f"{name}: {json.dumps(self.reports())}"
+        until(lambda: wanted(self.reports().get(name, {})), what, within_s)
         return self.reports()[name]

@@ -184,13 +184,17 @@ class StationProcess:
         self._process.send_signal(number)
 
 
-def until(condition: Any, what: str) -> None:
+def until(condition: Any, what: str, within_s: float | None = None) -> None:
     """Wait until a condition holds.
 
+    Args:
+        within_s: ``GENEROUS_S`` where it is left out.
+
     Raises:
-        AssertionError: it does not within a generous time.
+        AssertionError: it does not in that time.
     """
-    deadline = time.monotonic() + GENEROUS_S
+    within_s = within_s or GENEROUS_S
+    deadline = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < deadline, f"not within {GENEROUS_S:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
         time.sleep(0.02)
