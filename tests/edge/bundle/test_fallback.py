@@ -68,7 +68,7 @@ def test_here_it_passes_by_the_numbers_of_the_fallback_and_says_so(tmp_path: Pat
 
 
 def test_without_a_fallback_it_does_not_run_and_names_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=f"validated in bf16 alone.*{NEVER}, amx_of_tomorrow"):
+    with pytest.raises(ModelError, match=f"validated only in bf16.*{NEVER}, amx_of_tomorrow"):
         CompiledModel(load_bundle(made_for_another(tmp_path, fallback=False)))
 
 
@@ -93,4 +93,4 @@ def test_log_verdicts_state_and_doctor_say_what_it_runs_in(
 
     doctor = edge_run("--doctor", "--model", path).stdout
     assert "part was made for fp32/bf16" in doctor
-    assert "4 golden images give the scores of the export" in doctor
+    assert "4 reference images give the scores of the export" in doctor
