@@ -48,7 +48,7 @@ def test_a_version_is_published_put_in_force_and_rolled_back(
     assert load_bundle(found.model).sha256 == load_bundle(bundle).sha256
     assert recipes.roll_back("병 뚜껑").version == 1
     assert recipes.listing() == [RecipeListing("병 뚜껑", (1, 2), 1)]
-    with pytest.raises(RecipeNotInForce, match="no version before 1 is kept"):
+    with pytest.raises(RecipeNotInForce, match="there is no version before 1"):
         recipes.roll_back("병 뚜껑")
 
 
