@@ -8,7 +8,8 @@ something of the start itself is looked at; tests that do use ``cold_start``.
 
 What such a command starts beside itself, as the process of its page, comes about the same way: a
 helper, forked before the command began and therefore without its threads, forks itself for each,
-and the command becomes their parent.
+and the command becomes their parent. So has each worker of a run of all tests one for the commands
+of training and export.
 """
 
 import ctypes
@@ -94,7 +95,8 @@ LATE_VARIABLES = {
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
     "XDG_STATE_HOME",
-    # What libraries set in the tests' own process, once they are loaded there.
+    # What pytest and libraries set in the tests' own process.
+    *("PYTEST_XDIST_TESTRUNUID", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"),
     *("NNCF_CI", "OPENCV_FFMPEG_LOGLEVEL", "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"),
     *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"),
     # What torchrun tells its processes.
@@ -264,8 +266,9 @@ def _adopting() -> Iterator[None]:
 
 _preparing: dict[tuple[Sequence[str], str | None], Preparing] = {}
 _first = threading.Lock()
-# Of a command that was started so: what forks the processes beside it.
+# Of a command or worker that was started so: what forks processes for it, and of what it does so.
 _helper: Preparing | None = None
+_helped: tuple[Sequence[str], ...] = ()
 _cold = 0
 # What libraries set as they were loaded, which they do in each process that loads them.
 _set_while_loading: dict[str, str] = {}
@@ -285,7 +288,7 @@ def cold_start() -> Iterator[None]:
 
 def prepared(modules: Sequence[str], preloaded: str | None = None) -> Preparing:
     """Return the process that has loaded these modules, started when first asked for."""
-    if _helper is not None:
+    if _helper is not None and modules in _helped:
         return _helper
     with _first:
         if (modules, preloaded) not in _preparing:
@@ -332,6 +335,9 @@ class WarmPopen(subprocess.Popen[Any]):
         preloaded = environment.get("LD_PRELOAD") if needed is CAMERA else None
         process = prepared(needed, preloaded)
         late = LATE_VARIABLES | THREAD_VARIABLES if module in RUN_AS_MAIN else LATE_VARIABLES
+        late = late | {
+            name for name, own in _set_while_loading.items() if environment.get(name, own) == own
+        }
         if _differing(environment, process.environment) - late:
             super()._execute_child(args, *others)  # type: ignore[misc]
             return
@@ -383,8 +389,9 @@ def serve(connection: socket.socket, environment: Mapping[str, str]) -> Request:
                 request = Request(**json.loads(content))
                 connection.detach()  # its number may be that of a stream that was asked for
                 _become(request, streams)
-                alone = {*RUN_AS_MAIN, WORKER[-1]}
-                return request if request.module in alone else _with_helper(request, environment)
+                if request.module in RUN_AS_MAIN:
+                    return request
+                return _with_helper(request, environment)
             os.write(writing, str(child).encode())
             os._exit(0)
         os.waitpid(between, 0)  # from now on whoever asked is the parent
@@ -395,7 +402,7 @@ def serve(connection: socket.socket, environment: Mapping[str, str]) -> Request:
 
 def _with_helper(request: Request, environment: Mapping[str, str]) -> Request:
     """Fork what will fork the processes beside this one, while this one has no threads yet."""
-    global _helper
+    global _helper, _helped
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         ours.close()
@@ -408,6 +415,9 @@ def _with_helper(request: Request, environment: Mapping[str, str]) -> Request:
         return serve(theirs, environment)
     theirs.close()
     _helper = Preparing(ours, environment)
+    # A worker has loaded all that training and export need; a station shall have less.
+    of_worker = request.module == WORKER[-1]
+    _helped = (TRAINING, EXPORT) if of_worker else (STATION, TRAINING, EXPORT, CAMERA)
     install()
     return request
 
