@@ -296,12 +296,14 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
     def found() -> ToQuantize:
         return _calibration(checkpoint, request.calibrate_on)
 
+    # INT8 was asked for, or images to make it with were given: then it is not left out.
+    wanted = request.precision is ExportPrecision.INT8 or request.calibrate_on is not None
     unusable = None
     if integers:  # before the conversion, which takes longest
         try:
             require_enough(len(found().images))
         except CalibrationUnusable as error:
-            if request.precision is ExportPrecision.INT8:
+            if wanted:
                 raise
             unusable, integers = str(error), False
     log.info("converting %s", description.algorithm)
@@ -350,13 +352,11 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
                 "no image is left to judge INT8 by: it is calibrated with all of them. Give "
                 "others with --judge-on, or export with --precision fp16."
             )
-            if request.precision is ExportPrecision.INT8:
+            if wanted:
                 raise CalibrationUnusable(unusable)
         elif not unseen.all():
             log.info("%d images that INT8 is calibrated with do not judge it", int((~unseen).sum()))
             images, defective = images[unseen], defective[unseen]
-    if unusable is not None:
-        log.warning("INT8 is left out: %s", unusable)
     everything = np.concatenate([images, probe_images(description.input)])
     evidence = JudgingSet(
         everything,
@@ -375,6 +375,15 @@ def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pr
         )
         return with_patches(good, description.input)
 
+    if integers and unusable is None:
+        try:
+            calibration()
+        except CalibrationUnusable as error:
+            if wanted:
+                raise
+            unusable = str(error)
+    if unusable is not None:
+        log.warning("INT8 is left out: %s", unusable)
     model = checkpoint.model
     subject = Quantizable(graph, read_layers(onnx), model.floating_point, model.mean_corrected)
     return _Prepared(

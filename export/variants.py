@@ -12,7 +12,7 @@ from edge.inspection.areas import CountedAreas
 from edge.inspection.openvino_core import openvino_core
 from export.accuracy import Accuracy, AccuracyBudget, Predictions, Scale, compare
 from export.engines import BFLOAT16, computes_in, openvino_engine, scored_over
-from export.errors import CalibrationUnusable, ConversionFailed, GateFailed, QuantizationRefused
+from export.errors import ConversionFailed, GateFailed, QuantizationRefused
 from export.gate import Budget, Engine, Images, dependences, invariance
 from export.ir import ir_bytes
 from export.quantization import Quantizable, compress_weights
@@ -228,7 +228,7 @@ def make_all(
             continue
         try:
             made[precision] = builder.make(precision)
-        except (*NOT_MADE, CalibrationUnusable) as error:
+        except NOT_MADE as error:
             made[precision] = why_not(error)
     return made
 

@@ -114,6 +114,8 @@ def test_a_precision_is_not_taken_on_trust(
     judge = ("--judge-on", str(data))
     assert run_import(model, "--precision", "auto") == USAGE
     assert "give a data set of them with --judge-on" in capfd.readouterr().err
+    assert run_import(model, "--calibrate-on", str(data)) == USAGE  # as auto
+    assert "give a data set of them with --judge-on" in capfd.readouterr().err
     assert run_import(model, "--precision", "int8", *judge) == USAGE
     assert NO_IMAGES in capfd.readouterr().err
     same = ("--calibrate-on", str(data / "test"), *judge)
@@ -127,7 +129,6 @@ def test_a_precision_is_not_taken_on_trust(
     assert not (tmp_path / "part.xml").exists()
     for options in (
         ("--precision", "fp16"),
-        ("--calibrate-on", str(data)),
         ("--onnx",),
     ):
         with pytest.raises(SystemExit):

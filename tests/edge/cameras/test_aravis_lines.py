@@ -100,8 +100,8 @@ def test_a_line_of_a_killed_station_keeps_its_level_until_the_next_start(
     ("lines", "words"),
     [
         ([CameraLine("Line9", True, "outputs.good.line")], "Line9; it offers Line1, Line2, Line3"),
-        ([CameraLine("Line1", True, "outputs.good.line")], "take Output; it offers Input"),
-        ([GOOD, REJECT, FOURTH], "outputs.fault.line: the camera does not take Line4"),
+        ([CameraLine("Line1", True, "outputs.good.line")], "accept Output; it offers Input"),
+        ([GOOD, REJECT, FOURTH], "outputs.fault.line: the camera does not accept Line4"),
     ],
 )
 def test_a_line_that_the_camera_does_not_have_or_cannot_switch_is_refused(

@@ -47,8 +47,8 @@ def refused(line: StationProcess, **camera: Any) -> str:
 @pytest.mark.parametrize(
     ("sensor", "reported"),
     [
-        ({"exposure_us": 5.0}, "camera.sensor.exposure_us: the camera does not take"),
-        ({"width_px": 161}, "camera.sensor.width_px: the camera does not take 161; it allows"),
+        ({"exposure_us": 5.0}, "camera.sensor.exposure_us: the camera does not accept"),
+        ({"width_px": 161}, "camera.sensor.width_px: the camera does not accept 161; it allows"),
         ({"pixel_format": "YUV422_8"}, "this software reads Mono8"),
     ],
     ids=["exposure", "region", "pixel format"],

@@ -267,7 +267,7 @@ def test_a_key_that_others_can_read_is_refused_before_the_study(
     (tmp_path / "release.pem").write_text("-----BEGIN PRIVATE KEY-----")
     (tmp_path / "release.pem").chmod(0o644)
     assert study(parts, "--key", tmp_path / "release.pem") == (78, {})
-    assert "open to others" in capsys.readouterr().err
+    assert "by others" in capsys.readouterr().err
 
 
 def test_names_have_no_effect_in_the_page(parts: Path, study: Study, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_setting_that_the_camera_does_not_take_and_an_absent_camera_are_faults
         refused, _ = looked_at(device.uri, sensor={"exposure_us": 5.0})
     absent, frame = looked_at(device.uri)
 
-    assert "camera.sensor.exposure_us: the camera does not take" in refused["camera"].found
+    assert "camera.sensor.exposure_us: the camera does not accept" in refused["camera"].found
     assert "no camera answers at this address" in absent["camera"].found
     assert refused["camera"].grade is absent["camera"].grade is Grade.FAULT
     assert frame is None

@@ -99,4 +99,4 @@ def test_a_finding_is_one_line_and_the_summary_counts() -> None:
 
     assert finding_line(findings[0]).startswith("not seen  USB memory")
     assert "\n" not in finding_line(findings[0])
-    assert summary(findings) == "2 looked at: 1 good, 1 not seen"
+    assert summary(findings) == "2 checks: 1 good, 1 not seen"

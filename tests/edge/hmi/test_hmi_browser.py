@@ -365,7 +365,7 @@ def test_regions_and_verdict_agree_or_a_word_explains(opened: Opened) -> None:
     )
 
     assert [bool(word) for word in words] == [True, False, True, False, False]
-    assert "OK" in words[0] and "whole image is above" in words[2]
+    assert "OK" in words[0] and "score of the whole image decides" in words[2]
 
 
 def test_a_mark_is_shown_also_when_the_journal_takes_its_time(

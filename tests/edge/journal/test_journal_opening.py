@@ -274,5 +274,5 @@ def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -
 
 
 def test_reading_needs_a_journal(tmp_path: Path) -> None:
-    with pytest.raises(JournalUnavailable, match="there is no journal"):
+    with pytest.raises(JournalUnavailable, match="no journal exists"):
         Outbox(tmp_path / "journal.db")

@@ -275,7 +275,7 @@ def test_what_no_broker_was_to_have_is_reported_as_kept(tmp_path: Path) -> None:
 
         run_journal_command(tmp_path / "journal", emit=printed.append)
 
-    assert "0 wait for the broker" in printed[0]
+    assert "0 waiting for the broker" in printed[0]
     assert printed[1].endswith(" kept")
 
 
@@ -283,7 +283,7 @@ def test_the_command_shows_exports_and_verifies(folder: Path, tmp_path: Path) ->
     printed: list[str] = []
 
     assert run_journal_command(folder, Query(result="NOK"), emit=printed.append) == 0
-    assert "newest verdict 11, event 1; 9 wait for the broker" in printed[0]
+    assert "newest verdict 11, event 1; 9 waiting for the broker" in printed[0]
     assert "NOK" in printed[1]
     assert "acknowledged" in printed[1]
     assert len(printed) == 2
@@ -343,5 +343,5 @@ def test_the_journal_of_a_service_is_found_from_a_shell(
 
 
 def test_the_command_names_a_folder_without_a_journal(tmp_path: Path) -> None:
-    with pytest.raises(JournalUnavailable, match="there is no journal"):
+    with pytest.raises(JournalUnavailable, match="no journal exists"):
         run_journal_command(tmp_path)

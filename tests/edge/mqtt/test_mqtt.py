@@ -354,8 +354,8 @@ def test_a_row_that_the_broker_refuses_is_kept_until_it_takes_it(
     pauses = {"refused_pause_ns": (100_000_000, 1_000_000_000)}
     station = relaying(refusing_broker.url, password="geheim", username="reader", publisher=pauses)
     station.record(30)
-    reported.wait_for("does not take a verdict")
-    reported.wait_for("does not take an event")
+    reported.wait_for("refuses a verdict")
+    reported.wait_for("refuses an event")
     states = refusing_broker.collect("/state", has_reason("refused_by_broker"))
     assert states[-1]["state"] == "starting"
     assert station.publisher.delivery().acknowledged == 0

@@ -242,7 +242,7 @@ def test_a_message_that_the_broker_does_not_take_is_counted_and_logged_once(
     host.wait_for("NBIRTH", 2)
     host.close()
     broker.close()
-    assert caplog.text.count("larger than the 800 bytes that the broker takes") == 1
+    assert caplog.text.count("larger than the 800 bytes that the broker accepts") == 1
 
 
 def test_the_doctor_tries_the_account_and_looks_for_the_primary_host(
