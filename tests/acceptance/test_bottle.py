@@ -41,7 +41,7 @@ def bottle(algorithm: str, run_chain: RunChain, tmp_path_factory: pytest.TempPat
     if times(0, 1):
         return run_chain(whole, algorithm, *FEWER[algorithm])
     few = tmp_path_factory.mktemp("few") / "bottle"
-    for image in sorted((whole / "train" / "good").iterdir())[:100]:
+    for image in sorted((whole / "train" / "good").iterdir())[:60]:
         write_smaller(image, few / image.relative_to(whole))
     for folder in (*(whole / "test").iterdir(), *(whole / "ground_truth").iterdir()):
         for image in sorted(folder.iterdir())[::2]:
