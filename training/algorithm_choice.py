@@ -298,7 +298,7 @@ def _trials(
         config = candidate.config
         settings = make_settings(config.algorithm, config.hyperparameters)
         # The images set nothing here that they do not set in the fit: all are of one data set.
-        fit = Splits("", tuple(learned), (), ())
+        fit = Splits(name="", fit=tuple(learned), validation=(), test=())
         size = input_size(config, fit, settings, locator).size
         model = build_model(
             config.algorithm, config.backbone, weights, size, settings=settings, seed=config.seed

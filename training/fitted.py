@@ -12,13 +12,19 @@ from training.algorithm_choice import with_chosen_algorithm
 from training.calibration import EarlierCalibration, calibrate
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
-from training.data.opening import ValidateOn, open_splits
+from training.data.opening import ValidateOn
 from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings
 from training.errors import SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.good_images import make_calibration_check, refuse_suspects, warn_about
-from training.making import find_device, fit_checkpoint, joined_images, validation_images
+from training.making import (
+    find_device,
+    fit_checkpoint,
+    joined_images,
+    open_fit,
+    validation_images,
+)
 from training.metrics import auroc, f1_max, f1_reject_all
 from training.seen_images import seen
 from training.threshold_choice import ThresholdChoice
@@ -41,7 +47,7 @@ def fitted(
     Raises:
         StationError: a setting, the weights or the data cannot be used.
     """
-    splits = splits or open_splits(config.data, config.validate_on, config.seed)
+    splits = splits or open_fit(config)
     config, choice = with_chosen_algorithm(config, splits)
     checkpoint = fit_checkpoint(config, state_path, on_epoch, splits)
     notes = {"threshold": config.threshold_choice.text, **data_notes(config.data)}

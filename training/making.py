@@ -34,7 +34,7 @@ from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.components.backbones import Weights, find_weights
 from training.components.remembered_features import RememberedFeatures
-from training.config import FitConfig
+from training.config import AUTO_ALGORITHM, FitConfig
 from training.confirmed import check_confirmed, confirmed_images
 from training.data.content import content_hashes, fingerprint
 from training.data.image_sizes import image_sizes
@@ -53,10 +53,11 @@ from training.good_images import (
     without,
 )
 from training.input_size import ChosenSize, SideUnit, choose_size, median_shape, size_advice
+from training.marked_images import held_against, read_marked, with_learned_defects
 from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings, model_around, side_unit
-from training.models.trained_model import TrainedModel
+from training.models.trained_model import MarkedImages, TrainedModel, TrainedSettings
 from training.seen_images import SeenImages, seen
 from training.state_file import StateFile, training_identity
 from training.trained_fitting import OnEpoch, fit_trained
@@ -80,6 +81,25 @@ NO_BACKBONE = "none"
 log = logging.getLogger(__name__)
 
 
+def open_fit(config: FitConfig) -> Splits:
+    """Open the data of a fit, with the defective images that its model learns set apart.
+
+    Raises:
+        DataError: nothing usable there, or too few images; the message says what is missing
+            where.
+        SettingError: a hyperparameter or a transform that does not exist or is refused.
+    """
+    splits = open_splits(config.data, config.validate_on, config.seed)
+    return with_learned_defects(splits, config.seed) if _learns_defects(config) else splits
+
+
+def _learns_defects(config: FitConfig) -> bool:
+    if config.algorithm == AUTO_ALGORITHM:
+        return False
+    settings = make_settings(config.algorithm, config.hyperparameters)
+    return isinstance(settings, TrainedSettings) and settings.learns_defects
+
+
 def fit_checkpoint(
     config: FitConfig,
     state_path: Path | None = None,
@@ -92,7 +112,7 @@ def fit_checkpoint(
         state_path: where a training that takes long keeps what a killed fit goes on from; the
             caller removes it when the checkpoint is written.
         on_epoch: called with the number of each epoch of a training and its figures.
-        splits: of the data, where they are open already.
+        splits: of the data, where ``open_fit`` opened them already.
 
     Raises:
         StationError: a setting, the weights or the data cannot be used; found before the fit
@@ -100,7 +120,7 @@ def fit_checkpoint(
     """
     device = find_device(config.device)
     settings = make_settings(config.algorithm, config.hyperparameters)
-    splits = splits or open_splits(config.data, config.validate_on, config.seed)
+    splits = splits or open_fit(config)
     model_class = find_algorithm(config.algorithm).model_class()
     backbone, weights = (
         NO_BACKBONE,
@@ -113,6 +133,11 @@ def fit_checkpoint(
         raise SettingError(
             f"{config.algorithm} compares each position with itself and cannot be tiled: a tile "
             "shows another position in every frame size. Use patchcore, or leave out --tile."
+        )
+    if config.tile is not None and _learns_defects(config):
+        raise SettingError(
+            f"{config.algorithm} learns marked defects of whole images only. Leave out --tile, or "
+            "the setting that it learns defects by."
         )
     check_alignment(config)
     locator = find_locator(config, splits)
@@ -130,12 +155,12 @@ def fit_checkpoint(
     demand_areas(spec, model.map_score, model.grid)
     if locator is not None:
         images = [sample for sample in splits.fit if sample.view is None]
-        found = found_parts([*images, *splits.validation], spec)
+        found = found_parts([*images, *splits.validation, *splits.learned], spec)
         demand_found(found)
         if config.likeness is None:
             locator = with_agreed_likeness(locator, found)
             spec = spec.model_copy(update={"locator": locator})
-    formats = check_samples(splits.validation, spec)
+    formats = check_samples([*splits.validation, *splits.learned], spec)
     check_threshold(config, splits, is_cross_validated(model, splits))
     frame = read_sample(splits.validation[0]).shape
     advice = size_advice(
@@ -147,7 +172,7 @@ def fit_checkpoint(
     )
     if advice is not None:
         log.warning("%s", advice)
-    dataset = fingerprint([*splits.fit, *splits.validation])
+    dataset = fingerprint([*splits.fit, *splits.validation, *splits.learned])
     shared = None if model.extractor is None else RememberedFeatures(model.extractor.to(device))
 
     def unfitted() -> StatisticalModel:
@@ -169,19 +194,39 @@ def fit_checkpoint(
         validation=without(splits.validation, good.suspects),
     )
     fit, stopping = trusted.fit, tuple[Sample, ...]()
+    notes = {**_hyperparameters(settings), "image_size": chosen.sentence}
     if isinstance(model, StatisticalModel):
         formats.update(fit_statistical(model, fit, spec, device))
     else:
         fit, stopping = _stopping(trusted, config)
         state_file = None
         if state_path is not None:
-            identity = training_identity(config.data, fit, stopping, spec, model=model_class)
+            identity = training_identity(
+                config.data,
+                fit,
+                stopping,
+                spec,
+                model=model_class,
+                defective=(*trusted.learned, *held_against(trusted)),
+            )
             state_file = StateFile(state_path, identity)
+        marked, marked_held_out = _marked(model, trusted, spec, config)
         formats.update(
             _train(
-                model, fit, stopping, spec, config=config, state_file=state_file, on_epoch=on_epoch
+                model,
+                fit,
+                stopping,
+                spec,
+                marked=marked,
+                marked_held_out=marked_held_out,
+                config=config,
+                state_file=state_file,
+                on_epoch=on_epoch,
             )
         )
+        stopping += held_against(trusted)
+        if _learns_defects(config):
+            notes["learned_defects"] = len(marked or ())
     spec = spec.model_copy(update={"pixel_formats": tuple(sorted(formats))})
     scored = score_samples(
         TorchPredictor(model, spec, device), splits.validation, spec, "calibrate"
@@ -223,7 +268,7 @@ def fit_checkpoint(
             config,
             trusted,
             dataset,
-            notes={**_hyperparameters(settings), "image_size": chosen.sentence},
+            notes=notes,
             metrics={"validation": split_metrics(everything, spec)},
         ).model_copy(
             update={
@@ -243,7 +288,7 @@ def fit_checkpoint(
         records=calibration.records,
         seen=SeenImages(
             # What was left out is not new to the model: it decided about the others.
-            seen([*fit, *good.suspects]),
+            seen([*fit, *trusted.learned, *good.suspects]),
             seen(stopping),
             seen([*splits.validation, *(item.sample for item in good.cross_validated)]),
             seen(to_quantize),
@@ -329,12 +374,34 @@ def check_threshold(config: FitConfig, splits: Splits, cross_validated: bool) ->
         raise DataError(f"threshold {choice.text}: {error}.") from error
 
 
+def _marked(
+    model: AnomalyModel, splits: Splits, spec: InputSpec, config: FitConfig
+) -> tuple[MarkedImages | None, MarkedImages | None]:
+    """Return the defective images to learn and those to stop by; None where there are none.
+
+    Raises:
+        DataError: an image or a mask cannot be used; names the file.
+    """
+    marked = read_marked(splits.learned, spec, model.grid)
+    if marked is None:
+        if _learns_defects(config):
+            log.warning(
+                "%s learns good images alone: no defective one is left beside those for tests, "
+                "synthetic ones and those outside of what is inspected. Add some to the data",
+                config.algorithm,
+            )
+        return None, None
+    return marked, read_marked(held_against(splits), spec, model.grid)
+
+
 def _train(
     model: AnomalyModel,
     fit: tuple[Sample, ...],
     held_out: tuple[Sample, ...],
     spec: InputSpec,
     *,
+    marked: MarkedImages | None,
+    marked_held_out: MarkedImages | None,
     config: FitConfig,
     state_file: StateFile | None,
     on_epoch: OnEpoch | None,
@@ -350,9 +417,16 @@ def _train(
             "TrainedModel. Derive it from one of them."
         )
     images, stopping = TrainingImages(fit, spec), TrainingImages(held_out, spec)
-    device = find_device(config.device)
     fit_trained(
-        model, images, stopping, device, seed=config.seed, state_file=state_file, on_epoch=on_epoch
+        model,
+        images,
+        stopping,
+        find_device(config.device),
+        seed=config.seed,
+        marked=marked,
+        marked_held_out=marked_held_out,
+        state_file=state_file,
+        on_epoch=on_epoch,
     )
     return tuple(sorted(images.formats))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge.bundle.manifest import InputSpec
 from training.code_version import code_version
-from training.data.content import content_hashes
+from training.data.content import content_hashes, fingerprint
 from training.data.samples import Sample
 from training.data.settings import DataSettings
 
@@ -39,6 +39,7 @@ def training_identity(
     spec: InputSpec,
     *,
     model: type,
+    defective: Sequence[Sample] = (),
 ) -> str:
     """Return a digest of what a training's result depends on beside the model and its settings.
 
@@ -46,10 +47,12 @@ def training_identity(
         fit, stopping: images to learn from and to stop by, in their order.
         spec: of the input.
         model: its class, for the version of its code.
+        defective: images to learn from and to stop by, with their masks.
     """
-    contents = content_hashes([*fit, *stopping])
+    contents = content_hashes([*fit, *stopping, *defective])
     lines = [code_version(model), spec.model_dump_json(), json.dumps(data.transforms)]
-    for samples in (fit, stopping):
+    lines.append(fingerprint(defective))  # knows their masks
+    for samples in (fit, stopping, defective):
         lines.append(str(len(samples)))
         # The name is a seed of random transforms.
         lines += [

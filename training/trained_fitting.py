@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ from edge.atomic_files import write_whole
 from training.errors import SettingError, TrainingDiverged
 from training.load_fault import load_fault
 from training.memory import naming_settings
-from training.models.trained_model import TrainedModel
+from training.models.trained_model import Loss, MarkedImages, MixedModel, TrainedModel
 from training.state_file import StateFile
 from training.tensor_hash import tensors_sha256
 from training.training_images import TrainingImages, stream_seed
@@ -33,6 +34,9 @@ _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 # Random numbers of validation come from here: every epoch is judged by the same draw.
 _VALIDATION_SEED = 7
+
+# Which defective images stand beside which good ones is drawn from a stream of its own.
+_MARKED_STREAM = 1
 
 # What a state file holds beside its identity.
 _STATE = ("epoch", "best_loss", "since_best", "best", "model", "optimizers")
@@ -59,6 +63,8 @@ def fit_trained(
     device: torch.device,
     *,
     seed: int,
+    marked: MarkedImages | None = None,
+    marked_held_out: MarkedImages | None = None,
     state_file: StateFile | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> None:
@@ -67,6 +73,8 @@ def fit_trained(
     Args:
         images: good ones to learn from.
         held_out: good images that tell when to stop; never test images.
+        marked: defective images that a ``MixedModel`` learns: as many in each step as good ones.
+        marked_held_out: those that tell when to stop, too; None where the learned ones have to.
         state_file: where to keep what a killed fit can go on from.
         on_epoch: called with the number of each finished epoch and its figures.
 
@@ -79,11 +87,12 @@ def fit_trained(
     settings = model.settings
     fabric = _launch(device, settings.precision)
     log.info(
-        "training %s on %d images, %d more decide when to stop; needs about %d MiB "
-        "beside the network and its activations",
+        "training %s on %d images, %d of them defective, %d more decide when to stop; needs about "
+        "%d MiB beside the network and its activations",
         type(model).__name__,
-        len(images),
-        len(held_out),
+        len(images) + len(marked or ()),
+        len(marked or ()),
+        len(held_out) + len(marked_held_out or ()),
         model.fit_memory_bytes() / 2**20,
     )
     model.to(fabric.device)
@@ -99,6 +108,8 @@ def fit_trained(
             images=images,
             validation=held_out,
             seed=seed,
+            marked=marked,
+            marked_held_out=marked_held_out,
             state_file=state_file,
             on_epoch=on_epoch,
         ).run()
@@ -116,14 +127,19 @@ class _Training:
         images: TrainingImages,
         validation: TrainingImages,
         seed: int,
+        marked: MarkedImages | None,
+        marked_held_out: MarkedImages | None,
         state_file: StateFile | None,
         on_epoch: OnEpoch | None,
     ) -> None:
         self.fabric, self.model, self.seed = fabric, model, seed
         self.images, self.validation = images, validation
+        self.marked, self.marked_held_out = marked, marked_held_out or marked
         self.settings = model.settings
         # Batches are shared out, so that more processes mean less time and not another result.
-        self.batch_size = max(1, self.settings.batch_size // fabric.world_size)
+        # Half of one is defective, where such images are learned.
+        shares = fabric.world_size * (1 if marked is None else 2)
+        self.batch_size = max(1, self.settings.batch_size // shares)
         try:
             self.optimizers = list(model.optimizers())
         except ValueError as error:
@@ -175,8 +191,10 @@ class _Training:
             random = torch.Generator().manual_seed(own_seed)
             share = (fabric.global_rank, fabric.world_size)
             batches = self.images.shuffled(epoch, self.batch_size, self.seed, share)
+            marked_seed = stream_seed(self.seed, epoch, fabric.global_rank, _MARKED_STREAM)
+            drawn = _endless(len(self.marked or ()), marked_seed)
             for batch in self._in_step(batches):
-                losses = model.losses(batch.to(fabric.device), random)
+                losses = self._losses(batch.to(fabric.device), drawn, random)
                 while True:
                     with fabric.autocast():
                         loss = next(losses, None)
@@ -186,6 +204,16 @@ class _Training:
                     steps += 1
         self._average_statistics()
         return total / max(steps, 1)
+
+    def _losses(
+        self, images: Tensor, drawn: Iterator[int], random: torch.Generator
+    ) -> Iterator[Loss]:
+        """Return the steps of a batch, with as many defective images where such are learned."""
+        if self.marked is None:
+            return self.model.losses(images, random)
+        assert isinstance(self.model, MixedModel)
+        marked = self.marked.rows([*islice(drawn, len(images))], images.device)
+        return self.model.mixed_losses(images, marked, random)
 
     def _step(self, value: Tensor, optimizer: int, epoch: int) -> float:
         loss = float(value.detach())
@@ -214,8 +242,9 @@ class _Training:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(_VALIDATION_SEED)
             random = torch.Generator().manual_seed(_VALIDATION_SEED)
+            drawn = cycle(range(len(self.marked_held_out or ())))
             for batch in self._on_device(self.validation):
-                total += float(model.validation_loss(batch, random)) * len(batch)
+                total += float(self._validation_loss(batch, drawn, random)) * len(batch)
                 count += len(batch)
         held_out = float(self.fabric.broadcast(total / max(count, 1)))
         state.epoch += 1
@@ -224,6 +253,15 @@ class _Training:
             state.best_loss, state.since_best = held_out, 0
             state.best = {name: t.detach().clone() for name, t in model.state_dict().items()}
         return held_out
+
+    def _validation_loss(
+        self, images: Tensor, drawn: Iterator[int], random: torch.Generator
+    ) -> Tensor:
+        if self.marked_held_out is None:
+            return self.model.validation_loss(images, random)
+        assert isinstance(self.model, MixedModel)
+        marked = self.marked_held_out.rows([*islice(drawn, len(images))], images.device)
+        return self.model.mixed_validation_loss(images, marked, random)
 
     def _set_rates(self, epoch: int) -> None:
         factor = self.model.rate_factor(epoch / self.settings.epochs)
@@ -322,6 +360,13 @@ class _Training:
             )
             return None
         return state
+
+
+def _endless(count: int, seed: int) -> Iterator[int]:
+    """Yield the numbers below a count again and again, each time in another order."""
+    random = torch.Generator().manual_seed(seed)
+    while count:
+        yield from torch.randperm(count, generator=random).tolist()
 
 
 def _digest(model: TrainedModel) -> str:

@@ -18,11 +18,11 @@ from edge.inspection.frame_prediction import predict_frame
 from training.checkpoint import save_checkpoint
 from training.config import FitConfig
 from training.data.loading import read_sample
-from training.data.opening import no_test_images, open_splits
+from training.data.opening import no_test_images
 from training.errors import OutOfMemory, TrialFailed
 from training.evaluation import TorchPredictor
 from training.fitted import fitted
-from training.making import find_device
+from training.making import find_device, open_fit
 from training.report.evidence import gather
 
 _TIMED_IMAGES = 20
@@ -96,7 +96,7 @@ def measure(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[
         StationError: a setting, the weights or the data cannot be used, or the disk refuses the
             checkpoint to keep.
     """
-    splits = open_splits(config.data, config.validate_on, config.seed)
+    splits = open_fit(config)
     if on_test and not splits.test:
         raise no_test_images(config.data.path)
     started = time.perf_counter()

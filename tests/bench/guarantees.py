@@ -72,7 +72,9 @@ def held_out_scores(folder: Path, weights: Path) -> NDArray[np.float32]:
     )
     fitted, others = samples[:FITTED], samples[FITTED:]
     # Something has to be calibrated on; the threshold is not used.
-    made = fit_checkpoint(config, splits=Splits("drawn", fitted, others[:8], ()))
+    made = fit_checkpoint(
+        config, splits=Splits(name="drawn", fit=fitted, validation=others[:8], test=())
+    )
     spec = made.description.input
     predictor = TorchPredictor(made.model, spec, torch.device("cpu"))
     scored = score_samples(predictor, others, spec, "held out")

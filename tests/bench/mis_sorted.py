@@ -109,7 +109,9 @@ def one_draw(config: FitConfig, count: int, draw: int) -> Row:
             missed.append(missed[-1])
             continue
         fit, held_out = split_off(tuple(samples), HELD_OUT, draw, "validation")
-        made = fit_checkpoint(settings, splits=Splits("drawn", fit, held_out, ()))
+        made = fit_checkpoint(
+            settings, splits=Splits(name="drawn", fit=fit, validation=held_out, test=())
+        )
         threshold, spec = made.description.threshold.image, made.description.input
         predictor = TorchPredictor(made.model, spec, torch.device("cpu"))
         scores = [one.score for one in score_samples(predictor, judged, spec, "judged")]

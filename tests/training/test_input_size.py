@@ -101,7 +101,7 @@ def test_the_size_follows_what_is_inspected(
         part = bracket(Laid(120, 90, 0))
         locator = make_locator(part, config.align, roi, least_likeness=0.5, most_outside=0.0)
     hyperparameters = make_settings("patchcore", {})
-    splits = Splits("set", samples, samples, samples)
+    splits = Splits(name="set", fit=samples, validation=samples, test=samples)
     chosen = input_size(config, splits, hyperparameters, locator)
     assert chosen.size == sides
     assert why in chosen.sentence

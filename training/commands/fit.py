@@ -13,9 +13,9 @@ from training.commands.options import check_outputs, fit_options
 from training.commands.reporting import make_figures, write_report
 from training.config import FitConfig, load_fit_config
 from training.data.beforehand import report_unused
-from training.data.opening import open_splits
 from training.data.samples import Sample, Splits
 from training.fitted import fitted
+from training.making import open_fit
 from training.tracking import open_trackers, read_numbers
 from training.trained_fitting import is_first_process
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     if is_first_process():
         report_unused(config.data)
     state = output.with_name(f".{output.name}.state")
-    splits = open_splits(config.data, config.validate_on, config.seed)
+    splits = open_fit(config)
     with open_trackers(config.track if is_first_process() else ()) as trackers:
         trackers.start({"command": "fit", **_settings(config)})
         checkpoint = fitted(config, state, trackers.log, splits)
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
                 name=name,
                 device=config.device,
                 purpose="report",
-                fitted_on=[*learned, *splits.validation],
+                fitted_on=[*learned, *splits.learned, *splits.validation],
             )
             trackers.log_result(read_numbers(make_figures(checkpoint, evidence)))
     print_line(_summary(output, checkpoint))

@@ -50,7 +50,7 @@ class BTAD:
         return (root / "train" / _OK).is_dir() and (root / "test" / _KO).is_dir()
 
     def split(self, seed: int) -> Splits:
-        return Splits(self.name, tuple(self.train), (), tuple(self.test))
+        return Splits(name=self.name, fit=tuple(self.train), validation=(), test=tuple(self.test))
 
     def new_images(self) -> tuple[Sample, ...]:
         return tuple(self.train)

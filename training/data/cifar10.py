@@ -65,7 +65,7 @@ class CIFAR10:
         return any((root / f"{_TRAIN[0]}{suffix}").is_file() for suffix in ("", ".bin"))
 
     def split(self, seed: int) -> Splits:
-        return Splits(self.name, tuple(self.train), (), tuple(self.test))
+        return Splits(name=self.name, fit=tuple(self.train), validation=(), test=tuple(self.test))
 
     def new_images(self) -> tuple[Sample, ...]:
         return tuple(self.train)

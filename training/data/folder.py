@@ -74,7 +74,9 @@ class Folder:
     def split(self, seed: int) -> Splits:
         rest, test_good = split_off(self.good, _TEST_SHARE, seed, "test")
         validation_defects, test_defects = split_off(self.defective, 0.5, seed, "test")
-        return Splits(self.name, rest, validation_defects, test_good + test_defects)
+        return Splits(
+            name=self.name, fit=rest, validation=validation_defects, test=test_good + test_defects
+        )
 
     def new_images(self) -> tuple[Sample, ...]:
         return (*self.good, *self.defective)

@@ -107,7 +107,7 @@ class KolektorSDD2:
 def _splits(name: str, rest: tuple[Sample, ...], test: tuple[Sample, ...]) -> Splits:
     good = tuple(sample for sample in rest if not sample.is_defective)
     defective = tuple(sample for sample in rest if sample.is_defective)
-    return Splits(name, good, defective, test)
+    return Splits(name=name, fit=good, validation=defective, test=test)
 
 
 def _apart(files: list[Path], ending: str) -> tuple[list[Path], dict[str, Path]]:

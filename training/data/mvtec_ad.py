@@ -45,7 +45,8 @@ class MVTecAD:
         if others:
             raise DataError(
                 f"{train / others[0]}: only good images may be trained on. "
-                f"Move it to {root / 'test' / others[0]}."
+                f"Move it to {root / 'test' / others[0]}, or to {root / 'validation' / others[0]} "
+                "for a model that learns defects."
             )
         ground_truth = folder_called(root, "ground_truth")
         found = {_key(p.relative_to(ground_truth)): p for p in images_below(ground_truth)}
@@ -68,7 +69,12 @@ class MVTecAD:
         return folder_called(root, "train").is_dir()
 
     def split(self, seed: int) -> Splits:
-        return Splits(self.name, tuple(self.train), tuple(self.validation), tuple(self.test))
+        return Splits(
+            name=self.name,
+            fit=tuple(self.train),
+            validation=tuple(self.validation),
+            test=tuple(self.test),
+        )
 
     def new_images(self) -> tuple[Sample, ...]:
         return (*self.train, *self.validation)

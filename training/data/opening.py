@@ -225,7 +225,9 @@ def open_new(
     refuse_contradictions(contents)
     if isinstance(data, _DRAWN):
         good = {contents[sample][:HASH_BYTES] for sample in found if not sample.is_defective}
-        own = known is not None and _is_of_fit(good, known.fitted)
+        # Of what was fitted the good images: a folder of marked parts may hold learned defects.
+        learned = {contents[sample][:HASH_BYTES] for sample in found if sample.is_defective}
+        own = known is not None and _is_of_fit(good, known.fitted - learned)
         if validate_on is ValidateOn.TEST and own:
             found, apart = tuple(s for s in found if contents[s] in apart), frozenset()
         elif everything or not own:
@@ -336,8 +338,12 @@ def _find_layout(root: Path, category: str | None) -> Layout:
 
 def _splits(settings: DataSettings, data: DataSet, validate_on: ValidateOn, seed: int) -> Splits:
     found = data.split(seed)
-    parts = (_readable(part, settings) for part in (found.fit, found.validation, found.test))
-    splits = Splits(found.name, *parts)
+    splits = replace(
+        found,
+        fit=_readable(found.fit, settings),
+        validation=_readable(found.validation, settings),
+        test=_readable(found.test, settings),
+    )
     if validate_on is ValidateOn.TEST:
         splits = replace(splits, validation=splits.test)
     elif all(sample.is_defective for sample in splits.validation):
@@ -379,12 +385,12 @@ def _joined(parts: Sequence[Splits]) -> Splits:
         if repeated:
             log.info("%s: %d images count as a later folder has them", splits.name, repeated)
         later.update(contents.values())
-        kept.insert(0, Splits(splits.name, fit, validation, test))
+        kept.insert(0, Splits(name=splits.name, fit=fit, validation=validation, test=test))
     return Splits(
-        " and ".join(dict.fromkeys(splits.name for splits in kept)),
-        tuple(sample for splits in kept for sample in splits.fit),
-        tuple(sample for splits in kept for sample in splits.validation),
-        tuple(sample for splits in kept for sample in splits.test),
+        name=" and ".join(dict.fromkeys(splits.name for splits in kept)),
+        fit=tuple(sample for splits in kept for sample in splits.fit),
+        validation=tuple(sample for splits in kept for sample in splits.validation),
+        test=tuple(sample for splits in kept for sample in splits.test),
     )
 
 

@@ -61,7 +61,7 @@ class Sample:
         return f"{self.kind}/{self.name or self.path.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
     """Images by purpose; no image is in two of them.
 
@@ -70,12 +70,14 @@ class Splits:
         fit: good images the model learns from.
         validation: images that thresholds and normalization rest on.
         test: images that figures are quoted from.
+        learned: defective images that the model learns beside the good ones.
     """
 
     name: str
     fit: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    learned: tuple[Sample, ...] = ()
 
 
 class DataSet(Protocol):

@@ -57,7 +57,7 @@ class ShanghaiTech:
         return (root / "testing" / "test_frame_mask").is_dir()
 
     def split(self, seed: int) -> Splits:
-        return Splits(self.name, tuple(self.train), (), tuple(self.test))
+        return Splits(name=self.name, fit=tuple(self.train), validation=(), test=tuple(self.test))
 
     def new_images(self) -> tuple[Sample, ...]:
         return tuple(self.train)

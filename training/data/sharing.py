@@ -31,7 +31,7 @@ def without_shared(splits: Splits) -> Splits:
         validation = _apart(validation, contents, tested, "validation")
     validated = tested | {contents[sample] for sample in validation}
     fit = _apart(splits.fit, contents, validated, "the fit")
-    return Splits(splits.name, fit, validation, splits.test)
+    return Splits(name=splits.name, fit=fit, validation=validation, test=splits.test)
 
 
 def _apart(

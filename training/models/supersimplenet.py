@@ -1,6 +1,8 @@
 """SuperSimpleNet: anomalies made of noise in feature space (Rolih et al., 2024).
 
-Convolutions only, a single pass, an image score of its own: the model that takes INT8 best.
+Convolutions only, a single pass, an image score of its own: the model that takes INT8 best. With
+``supervision=mixed`` it learns real defects, too, marked or not (Rolih et al., No Label Left
+Behind, Journal of Intelligent Manufacturing, 2025).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +17,8 @@ from training.components.feature_extractor import FeatureExtractor
 from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.perlin import perlin_noise
 from training.models.anomaly_model import Prediction
-from training.models.trained_model import Loss, TrainedModel, TrainedSettings
+from training.models.settings_checks import require_choice
+from training.models.trained_model import Loss, MarkedImages, MixedModel, TrainedSettings
 
 # Where the noise field lies above this, the features of an image are disturbed.
 _LEVEL = 0.2
@@ -32,6 +35,8 @@ _MARGIN = 0.5
 _FOCUS = 4.0
 _SIGMA_PX = 4.0
 
+_UNSUPERVISED, _MIXED = "unsupervised", "mixed"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuperSimpleNetSettings(TrainedSettings):
@@ -45,6 +50,8 @@ class SuperSimpleNetSettings(TrainedSettings):
         adaptor_rate: learning rate of the adaptor; ``learning_rate`` is that of the heads.
         weight_decay: of the heads.
         hidden: channels of the segmentation head.
+        supervision: ``unsupervised`` learns good images alone, ``mixed`` defective ones beside
+            them: where they are marked, and of those without a mask that they are defective.
     """
 
     layers: tuple[str, ...] = ("layer2", "layer3")
@@ -53,12 +60,17 @@ class SuperSimpleNetSettings(TrainedSettings):
     learning_rate: float = 2e-4
     weight_decay: float = 1e-5
     hidden: int = 1024
+    supervision: str = _UNSUPERVISED
     epochs: int = 300
     batch_size: int = 32
     patience: int = 50
 
+    @property
+    def learns_defects(self) -> bool:
+        return self.supervision == _MIXED
 
-class SuperSimpleNet(TrainedModel):
+
+class SuperSimpleNet(MixedModel):
     """Two small heads tell disturbed features from good ones: per position and per image."""
 
     floating_point = ("smoothing", "verdict")
@@ -75,6 +87,8 @@ class SuperSimpleNet(TrainedModel):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        choices = (_UNSUPERVISED, _MIXED)
+        require_choice("supersimplenet", "supervision", settings.supervision, choices)
         self.extractor = extractor
         self.settings = settings
         shapes = extractor.feature_shapes(*image)
@@ -128,15 +142,43 @@ class SuperSimpleNet(TrainedModel):
 
     def losses(self, images: Tensor, random: Generator) -> Iterator[Loss]:
         """Yield the loss of good features and of the same features disturbed (section III-D)."""
+        nowhere = torch.zeros(len(images), 1, *self.grid, device=images.device)
+        yield self._loss(images, nowhere, len(images), random)
+
+    def mixed_losses(
+        self, images: Tensor, marked: MarkedImages, random: Generator
+    ) -> Iterator[Loss]:
+        """Yield the loss of good and defective images together (2025, section 3.4).
+
+        Noise makes further defects, but not where there is a real one. An image that is not marked
+        counts in the loss of the image score alone, and stays as it is.
+        """
+        nowhere = torch.zeros(len(images), 1, *self.grid, device=images.device)
+        masks = torch.cat([nowhere, marked.masks])
+        yield self._loss(torch.cat([images, marked.images]), masks, len(images), random)
+
+    def _loss(self, images: Tensor, real: Tensor, good_count: int, random: Generator) -> Loss:
+        """Return the loss of images and of the same images disturbed.
+
+        Args:
+            real: ``(N, 1, h, w)`` of 0 and 1, where defects are marked.
+            good_count: the images from this one on are defective.
+        """
         raw = self.embed(images)
         adapted = self.adaptor(raw)
-        masks = self.masks(2 * len(raw), random).to(raw.device)
-        noise = torch.randn(2 * len(raw), *raw.shape[1:], generator=random).to(raw.device)
-        noise = noise * self.settings.noise * masks
+        defective = torch.arange(len(images), device=raw.device) >= good_count
+        located = (~defective | real.flatten(1).any(1)).repeat(2)
+        real = real.repeat(2, 1, 1, 1)
+        disturbed = self.masks(len(real), random).to(raw.device)
+        disturbed = disturbed * (1.0 - real) * located[:, None, None, None]
+        noise = torch.randn(len(real), *raw.shape[1:], generator=random).to(raw.device)
+        noise = noise * self.settings.noise * disturbed
         raw, adapted = raw.repeat(2, 1, 1, 1) + noise, adapted.repeat(2, 1, 1, 1) + noise
-        logits, scores = self.heads(raw, adapted)
-        labels = masks.flatten(1).amax(1)
-        yield Loss(_focal(logits, masks) + _truncated(logits, masks) + _focal(scores, labels))
+        logits, scores = self.heads(raw, adapted, joined=good_count < len(images))
+        masks = real + disturbed
+        labels = torch.maximum(masks.flatten(1).amax(1), defective.repeat(2).float())
+        logits, masks = logits[located], masks[located]
+        return Loss(_focal(logits, masks) + _truncated(logits, masks) + _focal(scores, labels))
 
     def forward(self, images: Tensor) -> Prediction:
         """Return the verdict head's logit and the blurred logits of the segmentation head.
@@ -159,11 +201,16 @@ class SuperSimpleNet(TrainedModel):
         ]
         return self.pool(torch.cat(joined, 1)) / self.deviation
 
-    def heads(self, raw: Tensor, adapted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits per position, ``(N, 1, h, w)``, and per image, ``(N,)`` (III-C)."""
+    def heads(self, raw: Tensor, adapted: Tensor, *, joined: bool = False) -> tuple[Tensor, Tensor]:
+        """Return logits per position, ``(N, 1, h, w)``, and per image, ``(N,)`` (III-C).
+
+        Args:
+            joined: the loss of the image's verdict teaches the map, too.
+        """
         logits = self.segmentation(adapted)
-        # The image's verdict must not teach the map where to look.
-        seen = logits.detach()
+        # Of noise alone the verdict must not teach the map where to look; of real defects without
+        # a mask nothing else can.
+        seen = logits if joined else logits.detach()
         features = self.classification(torch.cat([raw, seen], 1))
         peaks = [features.amax((2, 3)), features.mean((2, 3)), seen.amax((2, 3)), seen.mean((2, 3))]
         return logits, self.verdict(torch.cat(peaks, 1)).squeeze(1)

@@ -30,6 +30,11 @@ class TrainedSettings:
     patience: int = 10
     precision: str = "32-true"
 
+    @property
+    def learns_defects(self) -> bool:
+        """Whether defective images are learned beside the good ones, by a ``MixedModel``."""
+        return False
+
 
 class Loss(NamedTuple):
     """One step to take.
@@ -41,6 +46,28 @@ class Loss(NamedTuple):
 
     value: Tensor
     optimizer: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarkedImages:
+    """Defective images, and where they are defective as far as somebody marked it.
+
+    Attributes:
+        images: ``(N, H, W, 3) uint8``, prepared.
+        masks: ``(N, 1, h, w) float32`` of 0 and 1 on the model's grid; of an image that is known to
+            be defective, but not where, all 0.
+    """
+
+    images: Tensor
+    masks: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, rows: Sequence[int], device: torch.device) -> "MarkedImages":
+        """Return some of the images on a device; one may be among them several times."""
+        index = torch.tensor(rows)
+        return MarkedImages(self.images[index].to(device), self.masks[index].to(device))
 
 
 class TrainedModel(AnomalyModel):
@@ -113,3 +140,28 @@ class TrainedModel(AnomalyModel):
     def fit_memory_bytes(self) -> int:
         """Return gradients, Adam's two moments and the best state so far."""
         return 4 * 4 * sum(parameter.numel() for parameter in self.trainable())
+
+
+class MixedModel(TrainedModel):
+    """A trained model that can learn marked defects beside good images.
+
+    Its settings say whether it does (``learns_defects``); without it it is a ``TrainedModel``.
+    """
+
+    @abstractmethod
+    def mixed_losses(
+        self, images: Tensor, marked: MarkedImages, random: Generator
+    ) -> Iterator[Loss]:
+        """Yield the steps of one batch of good images and as many defective ones.
+
+        Args:
+            images: ``(N, H, W, 3) uint8`` good images.
+            marked: defective ones, those that nobody marked among them.
+            random: as in ``losses``.
+        """
+
+    def mixed_validation_loss(
+        self, images: Tensor, marked: MarkedImages, random: Generator
+    ) -> Tensor:
+        """Return what must fall on good and defective images, a scalar."""
+        return torch.stack([x.value for x in self.mixed_losses(images, marked, random)]).mean()
