@@ -52,14 +52,14 @@ images: packages $(EDGE)/installed $(DEV)/installed
 	cp build/demo/*_06_stain_NOK.jpg docs/images/overlay.jpg
 	$(DEV)/bin/python -m tests.support.page_images
 
-# Five workers on two cores, as many tests wait for processes and deadlines; the checks of `lint`
+# Four workers on two cores, as many tests wait for processes and deadlines; the checks of `lint`
 # run beside them. Bytecode is kept, and what numba compiles is compiled once before they begin.
 test: packages $(DEV)/installed
 	@mkdir -p build
 	@( $(LINT) ) >build/lint.log 2>&1 & linting=$$!; \
 	PYTHONDONTWRITEBYTECODE= $(DEV)/bin/python -c 'import edge.app.run'; \
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 \
-		$(DEV)/bin/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder; tested=$$?; \
+		$(DEV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder; tested=$$?; \
 	wait $$linting || { cat build/lint.log; exit 1; }; exit $$tested
 
 # With MINUTES=60: all faults in turn against a running site, so long (docs/reliability.md). Without:

@@ -41,7 +41,7 @@ REFUSED = 65
 LENIENT = ["--max-auroc-drop", "0.1", "--max-verdict-flips", "0.3"]
 
 # All layers in three ways, and all but the cheapest group.
-FEW_ATTEMPTS = 4
+FEW_ATTEMPTS = 6
 
 
 @pytest.fixture(scope="session")

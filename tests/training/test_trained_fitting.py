@@ -1,7 +1,6 @@
 """The training loop: it stops, resumes, diverges and shares out as promised."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from tests.soak import times
+from tests.support.broker import free_port
 from tests.support.small_training import batch, predict_scores, spotted, unfitted
 from training.errors import OutOfMemory, SettingError, TrainingDiverged
 from training.memory import naming_settings
@@ -243,10 +243,8 @@ def assert_one_model_came_of_it(folder: Path) -> None:
 
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     """With what torchrun tells its processes."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     variables = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
-    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes = [
         subprocess.Popen(
             [*SHARED_TRAINING, str(tmp_path)],

@@ -148,7 +148,7 @@ class SuperSimpleNet(MixedModel):
     def mixed_losses(
         self, images: Tensor, marked: MarkedImages, random: Generator
     ) -> Iterator[Loss]:
-        """Yield the loss of good and defective images together (2025, section 3.4).
+        """Yield the loss of good and defective images together (Rolih et al., 2025).
 
         Noise makes further defects, but not where there is a real one. An image that is not marked
         counts in the loss of the image score alone, and stays as it is.
