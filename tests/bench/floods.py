@@ -144,6 +144,15 @@ def triggers(flood: Flood, number: int) -> None:
     client.disconnect()
 
 
+def refused_triggers(flood: Flood, number: int) -> None:
+    """Triggers for a recipe that is not live, and malformed ones."""
+    client = _sender(flood, f"flood-{number}")
+    for count in flood.paced(MESSAGES_PER_S):
+        content = {"trigger_id": f"t{count}", "recipe": {"id": "can"}, "deadline_ms": count % 2}
+        client.publish(f"{ROOT}/trigger", json.dumps(content), count % 3 > 0)
+    client.disconnect()
+
+
 def messages(flood: Flood, number: int) -> None:
     """Wild messages: well-formed commands, broken ones, large ones, retained ones."""
     client, chance = _sender(flood, f"flood-{number}"), random.Random(number)
@@ -291,6 +300,7 @@ class Kind:
 FLOODS = {
     "triggers": Kind(triggers),
     "handshake": Kind(triggers, line=Line.TRIGGERED),
+    "refused": Kind(refused_triggers, line=Line.TRIGGERED),
     "messages": Kind(messages),
     "readers": Kind(readers, READERS),
     "held": Kind(held),
