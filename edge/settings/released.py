@@ -11,17 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
-from edge.atomic_files import open_regular, write_whole
+from edge.atomic_files import write_whole
 from edge.errors import ConfigurationInvalid
 from edge.recipes.names import RecipeName
 from edge.settings.image import ImageSettings
+from edge.settings.small_record import read_record
 from edge.settings.station import Settings
 from edge.validation import in_words
 
 FILE_NAME = "released-settings.json"
-MAX_BYTES = 2**20
 MAX_VERSION = 9999
 # What a running station takes over between two parts, and what is no file, key or name of this PC.
 RELEASABLE: Mapping[str, frozenset[str]] = {
@@ -69,6 +77,9 @@ class _Kept(BaseModel):
 
     now: ReleasedSettings | None = None
     before: ReleasedSettings | None = None
+
+
+_CONTENT = TypeAdapter(_Kept)
 
 
 def demand_releasable(fragment: Mapping[str, Mapping[str, JsonValue]]) -> None:
@@ -201,16 +212,9 @@ class ReleasedSettingsFile:
             return settings
 
     def _read(self) -> _Kept:
-        try:
-            with open_regular(self.path) as file:
-                return _Kept.model_validate_json(file.read(MAX_BYTES))
-        except FileNotFoundError:
-            return _Kept()
-        except (OSError, ValidationError) as error:
-            cause = error.strerror if isinstance(error, OSError) else "damaged"
-            log.warning(
-                "%s: not used (%s); the settings of the file count. Release them again.",
-                self.path,
-                cause,
-            )
-            return _Kept()
+        return read_record(
+            self.path,
+            _CONTENT,
+            _Kept(),
+            "the settings of the file count. Release them again.",
+        )

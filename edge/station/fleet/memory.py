@@ -1,11 +1,10 @@
 """What a station remembers of releases, beside its journal: it survives kills and restarts."""
 
-import logging
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter
 
-from edge.atomic_files import open_regular, write_whole
+from edge.atomic_files import write_whole
 from edge.contract.fleet import (
     RECIPE,
     FleetMessage,
@@ -15,12 +14,10 @@ from edge.contract.fleet import (
     RolloutId,
 )
 from edge.settings.released import ReleasedSettings
+from edge.settings.small_record import read_record
 
 FILE_NAME = "fleet.json"
-MAX_BYTES = 2**20
 MAX_NAMES = 1000
-
-log = logging.getLogger(__name__)
 
 
 class Before(FleetMessage):
@@ -86,6 +83,9 @@ class FleetMemory(FleetMessage):
     taken: dict[str, InstalledRelease] = Field(default_factory=dict, max_length=MAX_NAMES)
 
 
+_CONTENT = TypeAdapter(FleetMemory)
+
+
 class MemoryFile:
     """Reads and writes it whole."""
 
@@ -94,20 +94,13 @@ class MemoryFile:
 
     def read(self) -> FleetMemory:
         """Return what is kept; nothing, with a warning, of a file that cannot be used."""
-        try:
-            with open_regular(self._path) as file:
-                return FleetMemory.model_validate_json(file.read(MAX_BYTES))
-        except FileNotFoundError:
-            return FleetMemory()
-        except (OSError, ValidationError) as error:
-            cause = error.strerror if isinstance(error, OSError) else "damaged"
-            log.warning(
-                "%s: not used (%s); what releases were in force here is not known, and an older "
-                "one is taken until a newer one was.",
-                self._path,
-                cause,
-            )
-            return FleetMemory()
+        return read_record(
+            self._path,
+            _CONTENT,
+            FleetMemory(),
+            "what releases were in force here is not known, and an older one is taken until a "
+            "newer one was.",
+        )
 
     def write(self, memory: FleetMemory) -> None:
         """Keep it.

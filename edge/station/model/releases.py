@@ -8,15 +8,15 @@ the rest of its manifest. Kept beside the journal; without one, for as long as t
 import logging
 from pathlib import Path
 
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, TypeAdapter
 
-from edge.atomic_files import open_regular, write_whole
+from edge.atomic_files import write_whole
 from edge.bundle.manifest import Manifest
 from edge.errors import BundleError, OutputNotWritable
+from edge.settings.small_record import read_record
 
 FILE_NAME = "releases.json"
 MAX_NAMES = 1000
-MAX_BYTES = 2**20
 
 _CONTENT = TypeAdapter(dict[str, AwareDatetime])
 
@@ -73,16 +73,9 @@ class Releases:
     def _read(self) -> dict[str, AwareDatetime]:
         if self._path is None:
             return {}
-        try:
-            with open_regular(self._path) as file:
-                return _CONTENT.validate_json(file.read(MAX_BYTES))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValidationError) as error:
-            cause = error.strerror if isinstance(error, OSError) else "damaged"
-            log.warning(
-                "%s: not used (%s); older releases are accepted until a newer one has been in use.",
-                self._path,
-                cause,
-            )
-            return {}
+        return read_record(
+            self._path,
+            _CONTENT,
+            {},
+            "older releases are accepted until a newer one has been in use.",
+        )
