@@ -82,6 +82,7 @@ class HandshakeMessage:
         utc_ns: wall-clock time, for people.
         reason: of a rejection, see ``schemas/handshake-1.json``.
         seq, result: of the verdict, where a repeated trigger has one already.
+        repeated: the trigger was sent before.
     """
 
     phase: TriggerPhase
@@ -91,6 +92,7 @@ class HandshakeMessage:
     reason: str | None = None
     seq: int | None = None
     result: str | None = None
+    repeated: bool = False
 
 
 def meta_payloads(

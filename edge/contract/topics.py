@@ -1,7 +1,7 @@
 """MQTT topics of one station: ``vi/v1/<site>/<line>/<station>/<camera>``."""
 
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field
 
 from edge.errors import ConfigurationError
 
@@ -17,6 +17,10 @@ class StationNameInvalid(ConfigurationError, ValueError):
 class StationTopic:
     """Where one camera of one station publishes; ``v1`` is the major version of the contract.
 
+    Attributes:
+        name: as settings give it, ``site/line/station/camera``.
+        root: what all topics of the station begin with.
+
     Raises:
         StationNameInvalid: a segment is not 1 to 32 of ``a-z 0-9 _ -``. So narrow, because
             segments also become client ids, access rules and file names.
@@ -26,9 +30,13 @@ class StationTopic:
     line: str
     station: str
     camera: str
+    name: str = field(init=False, repr=False, compare=False)
+    root: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for segment in astuple(self):
+        object.__setattr__(self, "name", "/".join(self._segments))
+        object.__setattr__(self, "root", f"{ROOT}/{self.name}")
+        for segment in self._segments:
             if not _SEGMENT.fullmatch(segment):
                 raise StationNameInvalid(
                     f"{segment!r} in the station name {self.name!r}: each of SITE/LINE/STATION/"
@@ -53,14 +61,6 @@ class StationTopic:
         if "/".join(segments[:2]) != ROOT or len(segments) < 6:
             raise StationNameInvalid(f"{topic!r} is not a topic below {ROOT}/")
         return cls(*segments[2:6])
-
-    @property
-    def name(self) -> str:
-        return "/".join(astuple(self))
-
-    @property
-    def root(self) -> str:
-        return f"{ROOT}/{self.name}"
 
     @property
     def verdict(self) -> str:
@@ -123,5 +123,9 @@ class StationTopic:
 
         With dots where a segment has a ``-`` itself, which would leave open where it ends.
         """
-        segments = astuple(self)
+        segments = self._segments
         return ("." if any("-" in one for one in segments) else "-").join(("vi", *segments))
+
+    @property
+    def _segments(self) -> tuple[str, str, str, str]:
+        return (self.site, self.line, self.station, self.camera)

@@ -11,7 +11,7 @@ from typing import Any
 
 from edge.contract import announcements, fleet
 from edge.contract import state as states
-from edge.contract.announcements import HandshakeMessage, Meta, Metrics
+from edge.contract.announcements import HandshakeMessage, Meta, Metrics, TriggerPhase
 from edge.contract.commands import RESPONSE_SCHEMA, CommandAnswer, answer_payloads
 from edge.contract.delivery import Intervals
 from edge.contract.encoding import to_json, utc_text
@@ -19,11 +19,17 @@ from edge.contract.state import Condition, State, StationReport, state_payloads
 from edge.contract.topics import StationTopic
 from edge.journal.entries import JournalError
 from edge.mqtt.connection import Connection
+from edge.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
 # Hand-shakes and answers that may wait for the broker to take them.
 MAX_WAITING = 256
+# Answers to triggers that are refused, and as many to those that were sent before: more than any
+# line sends, and so few that a flood of triggers does not make the station publish without end.
+ANSWERS_PER_MINUTE = 6000
+# Both together leave room for the answers to accepted ones.
+ANSWERS_AT_ONCE = 100
 # The state's reason where something is published shortened, or left out, for its size.
 PACKET_LIMIT = "broker_packet_limit"
 
@@ -70,6 +76,7 @@ class Announcer:
         report: Callable[[], StationReport],
         metrics: Callable[[], Metrics],
         intervals: Intervals = Intervals(),
+        clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Args:
@@ -79,7 +86,10 @@ class Announcer:
         self._report = report
         self._metrics = metrics
         self._intervals = intervals
+        self._clock_ns = clock_ns
         self._utc_ns = utc_ns
+        self._refusals = TokenBucket(ANSWERS_PER_MINUTE, ANSWERS_AT_ONCE)
+        self._repetitions = TokenBucket(ANSWERS_PER_MINUTE, ANSWERS_AT_ONCE)
         self._changing = threading.Lock()
         self._state = state
         self._meta = meta
@@ -123,9 +133,20 @@ class Announcer:
         with self._changing:
             self._fleet_report, self._fleet_due = report, True
 
-    def handshake(self, handshake: HandshakeMessage) -> None:
-        """Take a phase of a trigger; without a connection it is counted, and nobody is told."""
-        self._put(
+    def handshake(self, handshake: HandshakeMessage) -> bool:
+        """Take a phase of a trigger; False where it is counted, and nobody is told.
+
+        So it is without a connection, and with answers to triggers that are refused or repeated
+        beyond their rate.
+        """
+        rejected = handshake.phase is TriggerPhase.REJECTED
+        if rejected or handshake.repeated:
+            rate = self._refusals if rejected else self._repetitions
+            with self._changing:
+                if not rate.try_consume(self._clock_ns()):
+                    self._unpublished += 1
+                    return False
+        return self._put(
             _Outgoing(
                 self._topic.handshake,
                 announcements.HANDSHAKE_SCHEMA,
@@ -228,12 +249,13 @@ class Announcer:
                 connection, self._topic.fleet_report, forms, fleet.REPORT_SCHEMA, retain=True
             )
 
-    def _put(self, message: _Outgoing) -> None:
+    def _put(self, message: _Outgoing) -> bool:
         with self._changing:
             if not self._connected or len(self._waiting) >= MAX_WAITING:
                 self._unpublished += 1
-            else:
-                self._waiting.append(message)
+                return False
+            self._waiting.append(message)
+            return True
 
     def _publish_waiting(self, connection: Connection) -> None:
         while connection.room > 0 and not connection.closed:

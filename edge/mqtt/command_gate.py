@@ -160,7 +160,7 @@ class CommandGate:
             try:
                 message = self._parse(incoming, request, now_ns)
             except ValidationError as error:
-                fault = _Fault("malformed", _faults_text(error))
+                fault = _Fault("malformed", error)
             else:
                 return AcceptedCommand(message, self._audit_accepted(message, now_ns))
         return self._refusal(incoming, request, fault, now_ns)
@@ -243,10 +243,12 @@ class CommandGate:
     def _audit_accepted(self, message: ControlMessage, now_ns: int) -> Event | None:
         if isinstance(message, Trigger | Ack):
             return None  # a trigger's record is its verdict
+        if not self._may_audit(now_ns):
+            return None
         detail = f"Command {message.request.name} accepted."
         data: dict[str, Datum] = {"command": message.request.name, "accepted": True}
         data |= {"who": message.request.sender, **_particulars(message)}
-        return self._audit(detail, Severity.INFO, data, now_ns)
+        return self._audited(detail, Severity.INFO, data)
 
     def _refusal(
         self,
@@ -256,14 +258,16 @@ class CommandGate:
         now_ns: int,
     ) -> RefusedCommand:
         assert fault is not None
-        name = bounded(incoming.topic.removeprefix(self._topic.root + "/"), 100)
-        data: dict[str, Datum] = {
-            "command": request.name if request else name,
-            "accepted": False,
-            "who": request.sender if request else _sender(incoming),
-            "reason": fault.reason,
-        }
-        audit = self._audit(f"{name} refused: {fault.detail}", Severity.WARNING, data, now_ns)
+        audit = None
+        if self._may_audit(now_ns):
+            name = bounded(incoming.topic.removeprefix(self._topic.root + "/"), 100)
+            data: dict[str, Datum] = {
+                "command": request.name if request else name,
+                "accepted": False,
+                "who": request.sender if request else _sender(incoming),
+                "reason": fault.reason,
+            }
+            audit = self._audited(f"{name} refused: {fault.detail}", Severity.WARNING, data)
         answer = None
         if request:
             answer = CommandAnswer(
@@ -279,20 +283,27 @@ class CommandGate:
             part_id=part_id,
         )
 
-    def _audit(
-        self, detail: str, severity: Severity, data: dict[str, Datum], now_ns: int
-    ) -> Event | None:
-        if not self._audits.try_consume(now_ns):
-            self._unaudited += 1
-            return None
+    def _may_audit(self, now_ns: int) -> bool:
+        """Tell whether one more record is within the rate; beyond it they are counted."""
+        allowed = self._audits.try_consume(now_ns)
+        self._unaudited += not allowed
+        return allowed
+
+    def _audited(self, detail: str, severity: Severity, data: dict[str, Datum]) -> Event:
         unaudited, self._unaudited = self._unaudited, 0
         return Event("command", severity, detail, {**data, "not_recorded_before": unaudited})
 
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
+    """Why a message is refused; the text of a flood's faults is made for those that are shown."""
+
     reason: str
-    detail: str
+    cause: str | ValidationError
+
+    @property
+    def detail(self) -> str:
+        return self.cause if isinstance(self.cause, str) else _faults_text(self.cause)
 
 
 def _resend(request: CommandRequest, content: bytes) -> Resend:

@@ -42,12 +42,15 @@ KEEP_ALIVE_S = 10
 CONNACK_LIMIT_S = 10.0
 # Commands are far smaller; what is larger the broker keeps to itself, so it costs no memory here.
 MAX_INCOMING_BYTES = 65_536
+# Packets that are read in one turn, should so many have come.
+MAX_PACKETS_A_TURN = 64
 # Of what was sent last and is not known to have arrived, so much is remembered.
 MAX_UNANSWERED = 256
 # A broker that hangs up so often when it is asked for an echo is not asked any more.
 MAX_ECHO_HANG_UPS = 2
 # User properties in which a sender of commands may say who it is.
 SENDER_PROPERTIES = ("user", "client")
+_READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 # Bytes that are no MQTT: paho lets its parser's errors through.
 NOT_MQTT = (MQTTException, ValueError, IndexError, KeyError, struct.error)
 
@@ -363,7 +366,7 @@ class Connection:
         if connection is None:
             self.closed = True
             return
-        pending = isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
+        pending = _decrypted(connection)
         # Once a second at least: paho watches its keep-alive in loop_misc.
         limit_s = 0.0 if pending else min(max(timeout_s, 0.0), 1.0)
         try:
@@ -372,8 +375,8 @@ class Connection:
             self.closed = True
             return
         try:
-            if pending or ready & (select.POLLIN | select.POLLHUP | select.POLLERR):
-                self._client.loop_read()
+            if pending or ready & _READABLE:
+                self._read(connection)
             if self._client.want_write():
                 self._client.loop_write()
             self._client.loop_misc()
@@ -400,6 +403,17 @@ class Connection:
         connection = cast(Any, self._client.socket())
         if connection is not None:
             connection.close()
+
+    def _read(self, connection: Any) -> None:
+        """Let paho read what has come; it takes one packet at a time."""
+        more = select.poll()
+        more.register(connection.fileno(), select.POLLIN)
+        for _ in range(MAX_PACKETS_A_TURN):
+            self._client.loop_read()
+            if self.closed or self._client.socket() is not connection:
+                return
+            if not (_decrypted(connection) or more.poll(0)):
+                return
 
     def _poll(self, connection: int, limit_s: float) -> int:
         poll = select.poll()
@@ -589,6 +603,11 @@ def _properties(schema: str, correlation: bytes | None = None) -> Properties:
 def _sender(pairs: Sequence[tuple[str, str]]) -> str | None:
     given = dict(pairs)
     return next((given[name] for name in SENDER_PROPERTIES if name in given), None)
+
+
+def _decrypted(connection: object) -> bool:
+    """Tell whether TLS has read more than was asked for; the socket does not show it."""
+    return isinstance(connection, ssl.SSLSocket) and connection.pending() > 0
 
 
 def _send_at_once(opened: object) -> None:

@@ -120,6 +120,7 @@ class MqttPublisher:
             report=report,
             metrics=metrics,
             intervals=intervals,
+            clock_ns=clock_ns,
             utc_ns=utc_ns,
         )
         self._stopping = threading.Event()
@@ -197,9 +198,12 @@ class MqttPublisher:
         self._wake_up.wake()
 
     def handshake(self, handshake: HandshakeMessage) -> None:
-        """Publish what became of a trigger; without a connection it is dropped and counted."""
-        self._announcer.handshake(handshake)
-        self._wake_up.wake()
+        """Publish what became of a trigger; without a connection it is dropped and counted.
+
+        So it is with answers to triggers that are refused or repeated, beyond their rate.
+        """
+        if self._announcer.handshake(handshake):
+            self._wake_up.wake()
 
     def answer(self, answer: CommandAnswer) -> None:
         """Answer a command, where its sender wants the answer."""

@@ -179,9 +179,11 @@ class HandshakeCoordinator:
 
     def _event(self, event: Callable[[int], Outcomes]) -> tuple[list[PipelineAction], Outcomes]:
         with self._changed:
+            due_ns = self._handshake.next_due_ns()
             outcomes = event(self._clock_ns())
             actions = [one for one in map(self._carry_out, outcomes) if one is not None]
-            self._changed.notify_all()
+            if self._handshake.next_due_ns() != due_ns:
+                self._changed.notify_all()
         return actions, outcomes
 
     def _exposed(self, part: Part) -> list[PipelineAction]:

@@ -44,7 +44,7 @@ class MqttPort:
             phase = TriggerPhase(known.phase.value)
         else:
             phase = TriggerPhase.EXPOSED if known.exposed else TriggerPhase.DECIDED
-        self._publish(phase, known.part, rejection, known.seq, result=known.result)
+        self._publish(phase, known.part, rejection, known.seq, result=known.result, repeated=True)
 
     def exposed(self, part: Part) -> None:
         self._publish(TriggerPhase.EXPOSED, part)
@@ -66,6 +66,7 @@ class MqttPort:
         seq: int | None = None,
         *,
         result: Result | None = None,
+        repeated: bool = False,
     ) -> None:
         if part.trigger_id is not None:
             now_ns = self._utc_ns()
@@ -78,5 +79,6 @@ class MqttPort:
                     reason=reason,
                     seq=seq,
                     result=result.value if result else None,
+                    repeated=repeated,
                 )
             )
