@@ -24,11 +24,11 @@ def test_a_flood_of_triggers_is_answered_at_a_rate_and_accepted_ones_always() ->
     )
     announcer.begin("session")
 
-    for flood in (answer(TriggerPhase.REJECTED), answer(TriggerPhase.EXPOSED, repeated=True)):
-        said = [announcer.handshake(flood) for _ in range(1000)]
-        assert said == [True] * ANSWERS_AT_ONCE + [False] * (1000 - ANSWERS_AT_ONCE)
+    for unwanted in (answer(TriggerPhase.REJECTED), answer(TriggerPhase.EXPOSED, repeated=True)):
+        taken = [announcer.handshake(unwanted) for _ in range(1000)]
+        assert taken == [True] * ANSWERS_AT_ONCE + [False] * (1000 - ANSWERS_AT_ONCE)
     assert announcer.handshake(answer(TriggerPhase.ACCEPTED))
 
     now_ns = SECOND_NS // 10
-    said = [announcer.handshake(answer(TriggerPhase.REJECTED)) for _ in range(100)]
-    assert sum(said) == ANSWERS_PER_MINUTE // 600
+    taken = [announcer.handshake(answer(TriggerPhase.REJECTED)) for _ in range(100)]
+    assert sum(taken) == ANSWERS_PER_MINUTE // 600
