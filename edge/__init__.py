@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from edge.errors import StationError
     from edge.imaging.image_files import read_image, write_image
     from edge.inspection.criteria import Limits
+    from edge.inspection.decision import Result
     from edge.inspection.inspector import Inspection
     from edge.inspection.overlay import draw_overlay
-    from edge.inspection.thresholding import Result
 
 __version__ = "0.2.0"
 
@@ -41,7 +41,7 @@ _PLACES = {
     "Inspection": "edge.inspection.inspector",
     "InspectionModel": "edge.api",
     "Limits": "edge.inspection.criteria",
-    "Result": "edge.inspection.thresholding",
+    "Result": "edge.inspection.decision",
     "StationError": "edge.errors",
     "draw_overlay": "edge.inspection.overlay",
     "load_bundle": "edge.bundle.manifest",

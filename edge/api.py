@@ -12,10 +12,10 @@ from edge.errors import ImageUnreadable
 from edge.imaging.frame import Frame, Pixels
 from edge.imaging.image_files import read_image
 from edge.inspection.criteria import Limits
+from edge.inspection.decision import Reason
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.self_test import self_test
-from edge.inspection.thresholding import Reason
 
 log = logging.getLogger(__name__)
 

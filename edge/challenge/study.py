@@ -9,8 +9,8 @@ from edge.contract.verdict import pixels_sha256
 from edge.errors import StationError
 from edge.imaging.frame import Frame
 from edge.inspection.attribute_agreement import PartResults
+from edge.inspection.decision import Result
 from edge.inspection.inspector import Inspection, Inspector
-from edge.inspection.thresholding import Result
 from edge.redaction import one_line
 
 

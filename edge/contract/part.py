@@ -7,7 +7,7 @@ from typing import Any
 
 from edge.contract.encoding import bounded, utc_text
 from edge.contract.verdict import ACT_WITHIN_NS
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 
 PART_SCHEMA = "part/1"
 MAX_DETAIL_LENGTH = 300

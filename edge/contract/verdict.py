@@ -15,8 +15,8 @@ from edge.contract.encoding import new_id as new_id
 from edge.contract.encoding import to_json as to_json
 from edge.contract.image_source import MAX_URI, source_uri
 from edge.imaging.frame import Frame, Pixels, pixel_format
+from edge.inspection.decision import Reason
 from edge.inspection.normalization import THRESHOLD
-from edge.inspection.thresholding import Reason
 
 if TYPE_CHECKING:  # who reads settings or serves the page compiles no loops
     from edge.inspection.alignment import Located

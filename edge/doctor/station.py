@@ -19,10 +19,10 @@ from edge.doctor.machine import disk_finding
 from edge.errors import StationError
 from edge.imaging.frame import Frame
 from edge.inspection.criteria import crop_sentence
+from edge.inspection.decision import Reason
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import golden_images, self_test
-from edge.inspection.thresholding import Reason
 from edge.inspection.trial import try_model
 from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Echo, WakeUp
 from edge.mqtt.reason_codes import (

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from edge.contract.event import Datum
 from edge.hmi.contents import MAX_IMAGE_NUMBER, Capturing, Content
 from edge.hmi.masks import Drawing
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.recipes.names import RecipeName
 
 MAX_CAPTURED = 500

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 from edge.settings.recording import RecipeSettings
 
 # x, y, width, height in frame pixels.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.inspection.tolerance import needed_count, rate_interval
 
 CONFIDENCE = 0.95

@@ -15,12 +15,12 @@ from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
 from edge.imaging.pose import PartPose
 from edge.inspection.alignment import Located, mapped_back
 from edge.inspection.criteria import Calibrated, DecisionCriteria, Limits, decision_criteria
+from edge.inspection.decision import Decision, Reason, Result, decide
 from edge.inspection.frame_prediction import FramePrediction, predict_frame
 from edge.inspection.normalization import ScoreScale, normalize
 from edge.inspection.plausibility import image_fault, reference_fault
 from edge.inspection.predictor import NOT_FINITE, Predictor
 from edge.inspection.regions import Region, enlarge, find_regions, region_resolution
-from edge.inspection.thresholding import Decision, Reason, Result, decide
 from edge.inspection.zones import ZoneDecision, area_regions, decide_areas
 
 _STATUS_REASON = {

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from edge.imaging.frame import Box, Pixels
 from edge.inspection.areas import ignored_pixels
+from edge.inspection.decision import Result
 from edge.inspection.heat_map import blend_heat_map
 from edge.inspection.inspector import Inspection
-from edge.inspection.thresholding import Result
 from edge.redaction import readable
 
 Image = NDArray[np.uint8]

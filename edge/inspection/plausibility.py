@@ -10,9 +10,9 @@ from edge.bundle.manifest import InputSpec
 from edge.errors import FrameUnsuitable
 from edge.imaging.frame import Pixels
 from edge.imaging.kernels import kernel
+from edge.inspection.decision import Reason
 from edge.inspection.image_limits import ImageLimits, ReferenceRegion
 from edge.inspection.preprocessing import converted
-from edge.inspection.thresholding import Reason
 
 # Light samples are counted in images that are no brighter: a third of the time for the others.
 COUNTED_BELOW = 64.0

@@ -1,14 +1,11 @@
-"""Thresholds from validation scores, and the decision they serve.
+"""Thresholds from validation scores: one function for each method.
 
-All scores are raw; a score at or above the threshold is anomalous. Calibration in training and the
-decision on the line share this module. A threshold has the precision of the scores it came from, so
-that comparing it with float32 scores as float32 or as float64 decides the same.
+All scores are raw; ``edge.inspection.decision`` takes one at or above the threshold as anomalous. A
+threshold has the precision of the scores it came from.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,68 +26,6 @@ PROBABILITY = 0.95
 _MIN_TO_DISTRUST = 5
 # The margin above the trusted ones of N good scores is this / N: N − 1 of them show less of a tail.
 _FEW_SAMPLES = 5.0
-
-
-class Result(StrEnum):
-    """Evaluation of a part; the four values of OPC UA for Machine Vision."""
-
-    OK = "OK"
-    NOK = "NOK"
-    NOT_DECIDABLE = "NOT_DECIDABLE"
-    ERROR = "ERROR"
-
-
-class Reason(StrEnum):
-    """Machine-readable cause of a result (``verdict/1``)."""
-
-    SCORE_BELOW = "score_below"
-    SCORE_ABOVE = "score_above"
-    NEAR_THRESHOLD = "near_threshold"
-    FRAME_INCOMPLETE = "frame_incomplete"
-    FRAME_STALE = "frame_stale"
-    FRAME_FROZEN = "frame_frozen"
-    FRAME_LATE = "frame_late"
-    EXPOSURE_OUT_OF_RANGE = "exposure_out_of_range"
-    BLUR_OR_DARK = "blur_or_dark"
-    PART_NOT_FOUND = "part_not_found"
-    PART_AMBIGUOUS = "part_ambiguous"
-    CODE_UNREADABLE = "code_unreadable"
-    CAMERA_LOST = "camera_lost"
-    MODEL_ERROR = "model_error"
-    TIMEOUT = "timeout"
-    OVERRUN = "overrun"
-    RECIPE_MISMATCH = "recipe_mismatch"
-    RECIPE_UNAVAILABLE = "recipe_unavailable"
-    INTERNAL = "internal"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    result: Result
-    reason: Reason
-
-
-def decide(score: float, threshold: float, guard_band: float = 0.0) -> Decision:
-    """Decide one part on raw values.
-
-    Args:
-        score: raw image score.
-        threshold: raw threshold; a score equal to it is NOK.
-        guard_band: half-width, in raw units, of the band around the threshold in which a part is
-            ``NOT_DECIDABLE``; 0 switches it off.
-
-    Returns:
-        ERROR when any number is not finite: a failure is never OK.
-    """
-    if not math.isfinite(score):
-        return Decision(Result.ERROR, Reason.MODEL_ERROR)
-    if not (math.isfinite(threshold) and math.isfinite(guard_band)):
-        return Decision(Result.ERROR, Reason.INTERNAL)
-    if abs(score - threshold) < guard_band:
-        return Decision(Result.NOT_DECIDABLE, Reason.NEAR_THRESHOLD)
-    if score < threshold:
-        return Decision(Result.OK, Reason.SCORE_BELOW)
-    return Decision(Result.NOK, Reason.SCORE_ABOVE)
 
 
 def f1_adaptive(good: Scores, defective: Scores) -> float:
@@ -155,35 +90,16 @@ def quantile(good: Scores, probability: float = PROBABILITY, margin: float = 0.1
     threshold = _above(np.quantile(good, probability, method="higher"), median, margin)
     if len(good) < _MIN_TO_DISTRUST or probability == 1.0:
         return threshold
-    trusted = good[len(good) - 1 - _aside(len(good), probability)]
+    trusted = good[len(good) - 1 - beyond_quantile(len(good), probability)]
     if trusted < median:
         return threshold
     return min(threshold, _above(trusted, median, max(margin, _FEW_SAMPLES / len(good))))
 
 
-def quantile_bound(count: int, probability: float = PROBABILITY, confidence: float = 0.95) -> float:
-    """Return the share of all good parts that a quantile threshold rejects at most.
-
-    It lies above all but a number of samples that hangs on their count alone, so the bound holds
-    whatever the distribution. The defaults: 14.9 % of 30 good parts, 10.3 % of 100, 6.3 % of 1,000.
-
-    Args:
-        count: good parts that the threshold rests on, drawn like those that come.
-        probability: of the quantile.
-        confidence: of the bound, over the choice of the good parts.
-
-    Returns:
-        1 where nothing can be said.
-
-    Source: ``edge.inspection.tolerance``.
-    """
-    return rate_bound(_aside(count, probability), count, confidence) if count else 1.0
-
-
-def _aside(count: int, probability: float) -> int:
-    """Return how many of the highest samples a quantile threshold may lie below."""
+def beyond_quantile(count: int, probability: float = PROBABILITY) -> int:
+    """Return how many of ``count`` good samples a quantile threshold rejects at most."""
     if count < _MIN_TO_DISTRUST or probability == 1.0:
-        return math.floor((count - 1) * (1.0 - probability) + _ROUNDING)
+        return max(0, math.floor((count - 1) * (1.0 - probability) + _ROUNDING))
     return min(max(1, math.floor(count * (1.0 - probability) + _ROUNDING)), count - 1)
 
 
@@ -222,7 +138,7 @@ def balanced(
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"the rate lies between 0 and 1, it is {rate:g}")
     good, defective = _ascending(good, "good", at_least=1), _ascending(defective, "defective")
-    highest_passed = good[len(good) - 1 - _beyond(len(good), rate)]
+    highest_passed = good[len(good) - 1 - beyond_balanced(len(good), rate)]
     beyond = good[-1] if missed is not None else highest_passed
     highest = max(quantile(good), _above(beyond, np.median(good), 0.0))
     scores = np.unique(np.concatenate([good, defective]))
@@ -237,25 +153,9 @@ def balanced(
     return float(thresholds[np.flatnonzero(cost <= cost.min() + _ROUNDING)[-1]])
 
 
-def balanced_bound(count: int, rate: float = 1.0 - PROBABILITY, confidence: float = 0.95) -> float:
-    """Return the share of all good parts that a balanced threshold rejects at most.
-
-    Args:
-        count: good parts that the threshold rests on, drawn like those that come.
-        rate: that it was laid with.
-        confidence: of the bound, over the choice of the good parts.
-
-    Returns:
-        1 where nothing can be said.
-
-    Source: ``edge.inspection.tolerance``.
-    """
-    return rate_bound(_beyond(count, rate), count, confidence) if count else 1.0
-
-
-def _beyond(count: int, rate: float) -> int:
-    """Return how many of the highest good scores a balanced threshold may lie below."""
-    return min(math.floor(count * rate + _ROUNDING), count - 1)
+def beyond_balanced(count: int, rate: float = 1.0 - PROBABILITY) -> int:
+    """Return how many of ``count`` good samples a balanced threshold rejects at most."""
+    return max(0, min(math.floor(count * rate + _ROUNDING), count - 1))
 
 
 def false_reject_rate(good: Scores, rate: float) -> float:
@@ -281,9 +181,7 @@ def false_reject_rate(good: Scores, rate: float) -> float:
             f"a false-reject rate of {rate:g} needs at least {math.ceil(1 / rate - _ROUNDING)} "
             f"good images, there are {len(good)}"
         )
-    highest_passed = good[len(good) - 1 - allowed]
-    higher = good[good > highest_passed]
-    return midway(highest_passed, higher[0]) if len(higher) else _just_above(highest_passed)
+    return _gap_above(good, good[len(good) - 1 - allowed])
 
 
 def guaranteed_false_reject_rate(good: Scores, rate: float, confidence: float) -> float:
@@ -304,9 +202,7 @@ def guaranteed_false_reject_rate(good: Scores, rate: float, confidence: float) -
     """
     good = _ascending(good, "good")
     beyond = _carried(len(good), "good", rate=rate, confidence=confidence, name="false-reject")
-    highest_passed = good[len(good) - 1 - beyond]
-    higher = good[good > highest_passed]
-    return midway(highest_passed, higher[0]) if len(higher) else _just_above(highest_passed)
+    return _gap_above(good, good[len(good) - 1 - beyond])
 
 
 def guaranteed_miss_rate(good: Scores, defective: Scores, rate: float, confidence: float) -> float:
@@ -329,9 +225,7 @@ def guaranteed_miss_rate(good: Scores, defective: Scores, rate: float, confidenc
     weakest = defective[
         _carried(len(defective), "defective", rate=rate, confidence=confidence, name="miss")
     ]
-    scores = np.concatenate([good, defective])
-    below = scores[scores < weakest]
-    return midway(below.max(), weakest) if len(below) else float(weakest)
+    return _gap_below(np.concatenate([good, defective]), weakest)
 
 
 def _carried(count: int, kind: str, *, rate: float, confidence: float, name: str) -> int:
@@ -369,9 +263,7 @@ def recall(good: Scores, defective: Scores, target: float) -> float:
     good, defective = _ascending(good, "good"), _ascending(defective, "defective", at_least=1)
     needed = max(1, math.ceil(len(defective) * target - _ROUNDING))
     weakest = defective[len(defective) - needed]
-    scores = np.concatenate([good, defective])
-    below = scores[scores < weakest]
-    return midway(below.max(), weakest) if len(below) else float(weakest)
+    return _gap_below(np.concatenate([good, defective]), weakest)
 
 
 def f1_or_quantile(good: Scores, defective: Scores) -> float:
@@ -419,6 +311,18 @@ def _ascending(scores: Scores, kind: str, at_least: int = 0) -> Scores:
             f"{faulty} of {len(scores)} scores of {kind} images are not finite; fit the model again"
         )
     return np.sort(scores)
+
+
+def _gap_above(good: Scores, passed: np.floating) -> float:
+    """Return the middle of the gap above a good score; just above it where there is none."""
+    higher = good[good > passed]
+    return midway(passed, higher[0]) if len(higher) else _just_above(passed)
+
+
+def _gap_below(scores: Scores, rejected: np.floating) -> float:
+    """Return the middle of the gap below a defect's score; the score where nothing is lower."""
+    lower = scores[scores < rejected]
+    return midway(lower.max(), rejected) if len(lower) else float(rejected)
 
 
 def _just_above(score: np.floating) -> float:

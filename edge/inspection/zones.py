@@ -11,9 +11,9 @@ from edge.bundle.manifest import Zone
 from edge.imaging.frame import Box
 from edge.inspection.areas import AreaScore, CountedAreas
 from edge.inspection.criteria import DecisionCriteria
+from edge.inspection.decision import Decision, Result, decide
 from edge.inspection.normalization import ScoreScale, normalize
 from edge.inspection.regions import MAX_REGIONS, Region, enlarge, find_regions
-from edge.inspection.thresholding import Decision, Result, decide
 
 _SEVERITY = (Result.OK, Result.NOT_DECIDABLE, Result.NOK, Result.ERROR)
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from edge.contract.encoding import new_id, to_json, utc_text
 from edge.contract.part import JoinedPart, PartReason, View, part_payload
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.listen.part_join import MAX_DECIDED_KNOWN, Added, JoinRules, PartJoin
 from edge.listen.part_settings import PartSettings
 from edge.listen.part_store import PartStore

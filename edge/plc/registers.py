@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from edge.contract.verdict import REASON_CODES
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 
 # Characters of a part id, two to a register.
 TEXT_WORDS = 16

@@ -24,12 +24,12 @@ from edge.errors import StationError
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
 from edge.inspection.criteria import Limits
+from edge.inspection.decision import Result, decide
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.normalization import normalize, score_scale
 from edge.inspection.overlay import draw_overlay
 from edge.inspection.preprocessing import inspected_box
-from edge.inspection.thresholding import Result, decide
 from edge.recipes.folder import RecipeFolder
 from edge.section import Section
 from edge.system.priority import COMPUTES_BESIDE, lower_priority

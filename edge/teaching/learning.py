@@ -13,7 +13,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from edge.bundle.manifest import ThresholdMethod
-from edge.inspection.thresholding import Result, Scores
+from edge.inspection.decision import Result
+from edge.inspection.thresholding import Scores
 from edge.teaching.threshold_choice import ThresholdChoice
 
 # Parts of the line that a threshold is held against, at most.

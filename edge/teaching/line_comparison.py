@@ -9,8 +9,8 @@ from pydantic import Field
 from edge.errors import FrameUnsuitable, ImageUnreadable
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
+from edge.inspection.decision import Result
 from edge.inspection.inspector import Inspector
-from edge.inspection.thresholding import Result
 from edge.section import Section
 
 LIMIT_S = 90.0

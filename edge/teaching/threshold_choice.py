@@ -10,16 +10,17 @@ from edge.inspection.thresholding import (
     PROBABILITY,
     Scores,
     balanced,
-    balanced_bound,
+    beyond_balanced,
+    beyond_quantile,
     f1_adaptive,
     f1_or_quantile,
     false_reject_rate,
     guaranteed_false_reject_rate,
     guaranteed_miss_rate,
     quantile,
-    quantile_bound,
     recall,
 )
+from edge.inspection.tolerance import rate_bound
 
 _AUTO = "auto"
 
@@ -61,10 +62,10 @@ class ThresholdChoice:
         used = self.used(good, defective)
         if used is ThresholdMethod.QUANTILE:
             probability = self.numbers[0] if self.numbers else PROBABILITY
-            return _bounded(quantile_bound(len(good), probability, _CONFIDENCE), good)
+            return _bounded(beyond_quantile(len(good), probability), good)
         if used is ThresholdMethod.BALANCED:
             rate = self.numbers[0] if self.numbers else 1.0 - PROBABILITY
-            return _bounded(balanced_bound(len(good), rate, _CONFIDENCE), good)
+            return _bounded(beyond_balanced(len(good), rate), good)
         if self.confidence is None:
             return None
         rate, confidence = self.numbers[0], self.confidence
@@ -99,8 +100,10 @@ class ThresholdChoice:
         return float(np.float32(self.numbers[0]))
 
 
-def _bounded(rate: float, good: Scores) -> Guarantee | None:
-    rate = math.ceil(rate * _ROUNDED_TO) / _ROUNDED_TO
+def _bounded(beyond: int, good: Scores) -> Guarantee | None:
+    """Return what follows for all good parts when at most ``beyond`` of these are rejected."""
+    bound = rate_bound(beyond, len(good), _CONFIDENCE)
+    rate = math.ceil(bound * _ROUNDED_TO) / _ROUNDED_TO
     return _of_good(rate, _CONFIDENCE, good) if rate < 1.0 else None
 
 

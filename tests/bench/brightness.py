@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from edge.imaging.frame import Frame
+from edge.inspection.decision import Result
 from edge.inspection.inspector import Inspector
-from edge.inspection.thresholding import Result
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
 from training.data.loading import read_sample

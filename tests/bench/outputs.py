@@ -20,7 +20,7 @@ from edge.cameras.factory import supervised_camera
 from edge.cameras.supervised.state_machine import CameraState
 from edge.contract.verdict import Verdict, new_id
 from edge.imaging.frame import Frame
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 from edge.journal.entries import Committed, Entry, RecordKind
 from edge.plc import registers as table
 from edge.plc.output_device import OutputDevice

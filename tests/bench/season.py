@@ -17,9 +17,9 @@ from pathlib import Path
 from edge.bundle.manifest import load_bundle
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import is_image, read_image
+from edge.inspection.decision import Result, decide
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspector
-from edge.inspection.thresholding import Result, decide
 from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.guarantees import guarantee_sentence
 from edge.teaching.learning import WrongBefore, choice_of_rate, parts_beside_marks

@@ -11,7 +11,7 @@ import edge
 import export
 import training
 from edge.csv_table import write_rows
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from training.commands.test import scores_table
 from training.report.evidence import ImageRow
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import AlignMode, load_bundle
 from edge.imaging.frame import Frame
+from edge.inspection.decision import Reason
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.frame_prediction import predict_frame
 from edge.inspection.inspector import Inspection, Inspector
-from edge.inspection.thresholding import Reason
 from export.cli import main as export_model
 from tests.support.small_training import write_weights
 from tests.support.turned_part import (

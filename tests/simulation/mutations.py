@@ -8,7 +8,7 @@ from typing import Any
 from edge.cameras.supervised.freshness import Freshness
 from edge.cameras.supervised.state_machine import Supervision
 from edge.imaging.frame import Frame, FrameStatus
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.journal.bounds import usage
 from edge.journal.entries import Committed, JournalRow, RecordKind
 from edge.journal.ledger import Ledger

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge.imaging.frame import Frame
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.station.handshake.part import Part, PartResult, Rejection, Repeated
 from tests.simulation.broker import Published
 from tests.simulation.camera import Exposure

@@ -16,8 +16,8 @@ from edge.contract.state import Condition, State, StationReport
 from edge.contract.verdict import Recipe, StationIdentity
 from edge.errors import ConfigurationError
 from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.decision import decide
 from edge.inspection.inspector import Inspection, Inspector
-from edge.inspection.thresholding import decide
 from edge.journal.database import Synchronous
 from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox

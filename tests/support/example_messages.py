@@ -37,9 +37,9 @@ from edge.contract.topics import StationTopic
 from edge.contract.verdict import PartIdentity, Recipe, payload
 from edge.imaging.frame import Frame
 from edge.inspection.criteria import decision_criteria
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Durations, Inspection
 from edge.inspection.regions import Region
-from edge.inspection.thresholding import Decision, Reason, Result
 from tests.support.sample_verdict import DECIDED_UTC_NS, IDENTITY, SECOND_NS, sample_verdict
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo" / "bottle.xml"

@@ -7,7 +7,7 @@ from typing import Any
 from edge.contract.event import Event
 from edge.contract.verdict import Recipe
 from edge.imaging.frame import Frame
-from edge.inspection.thresholding import Decision, Reason, Result
+from edge.inspection.decision import Decision, Reason, Result
 from edge.recipes.content import RecipeContent
 from edge.recipes.folder import RecipeFolder
 from edge.settings.layers import SettingsLayers

@@ -4,8 +4,8 @@ import numpy as np
 
 from edge.contract.verdict import StationIdentity, Verdict, new_id
 from edge.imaging.frame import Frame
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Durations, Inspection
-from edge.inspection.thresholding import Decision, Reason, Result
 
 SECOND_NS = 1_000_000_000
 DECIDED_UTC_NS = 1_767_225_600 * SECOND_NS + 123_456_789

@@ -10,8 +10,8 @@ import torch
 
 from edge.cli.main import main as edge_run
 from edge.imaging.image_files import read_image
+from edge.inspection.decision import Result
 from edge.inspection.preprocessing import prepare
-from edge.inspection.thresholding import Result
 from export.engines import make_counted_areas, scored_over, torch_engine
 from tests.support.small_bundle import write_bundle, write_images
 from tests.support.small_training import batch, unfitted

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edge.imaging.frame import Frame
+from edge.inspection.decision import Result
 from edge.inspection.inspector import Inspector
-from edge.inspection.thresholding import Result
 from tests.support.small_training import good_image, write_folder
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.cli import main

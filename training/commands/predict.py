@@ -7,8 +7,8 @@ from pathlib import Path
 from edge.atomic_files import check_writable
 from edge.errors import OutputNotWritable
 from edge.imaging.image_files import write_image
+from edge.inspection.decision import Result
 from edge.inspection.overlay import draw_overlay
-from edge.inspection.thresholding import Result
 from edge.system.log_output import print_line
 from training.checkpoint import load_checkpoint
 from training.data.beforehand import report_unused_in

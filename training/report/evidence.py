@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from edge.imaging.frame import Pixels
+from edge.inspection.decision import Result
 from edge.inspection.inspector import Inspection
 from edge.inspection.overlay import Image, draw_overlay
-from edge.inspection.thresholding import Result
 from training.checkpoint import Checkpoint
 from training.data.samples import Sample
 from training.evaluation import TorchPredictor, inspect_samples

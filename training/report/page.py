@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from edge.bundle.manifest import Threshold, ThresholdMethod
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.teaching.guarantees import guarantee_sentence
 from training.algorithm_choice import choice_lines
 from training.checkpoint import Description

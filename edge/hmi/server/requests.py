@@ -26,7 +26,7 @@ from edge.hmi.actions import (
 )
 from edge.hmi.contents import MAX_IMAGE_NUMBER, Content
 from edge.hmi.server.auth import RequestRefused
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query
 from edge.validation import in_words

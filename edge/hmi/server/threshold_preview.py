@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from edge.contract.image_source import image_name
 from edge.hmi.server.answers import FeedbackRecord, FlippedPart, MarkOutcome, ThresholdPreview
-from edge.inspection.thresholding import decide
+from edge.inspection.decision import decide
 from edge.journal.entries import JournalRow
 
 PARTS = 1000

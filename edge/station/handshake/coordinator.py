@@ -9,7 +9,7 @@ from edge.contract.event import Event, Severity
 from edge.contract.verdict import Recipe
 from edge.errors import CameraError, CameraLost
 from edge.imaging.frame import Frame
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 from edge.station.handshake.part import (
     Accepted,
     Decided,

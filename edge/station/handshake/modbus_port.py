@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from edge.contract.commands import Ack, Trigger
 from edge.contract.verdict import REASON_CODES
 from edge.imaging.frame import Frame
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.plc import registers as table
 from edge.plc.registers import Bit, Kind, Order, RejectionCode
 from edge.station.handshake.part import INPUTS, Input, Part, PartResult, Rejection, Repeated

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from edge.contract.announcements import HandshakeMessage, TriggerPhase
 from edge.imaging.frame import Frame
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.station.handshake.part import Part, PartPhase, PartResult, Rejection, Repeated
 
 

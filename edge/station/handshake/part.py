@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from edge.contract.verdict import Recipe
 from edge.imaging.frame import Frame
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 
 
 class TriggerSource(StrEnum):

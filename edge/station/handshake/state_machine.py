@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from edge.contract.verdict import Recipe
 from edge.imaging.frame import Frame, FrameStatus
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 from edge.station.handshake.part import (
     IN_FLIGHT,
     OVER,

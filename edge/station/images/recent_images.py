@@ -18,9 +18,9 @@ from edge.contract.verdict import Verdict
 from edge.errors import ImageUnreadable
 from edge.imaging.frame import Pixels, pixel_format
 from edge.imaging.image_files import read_image
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Inspection
 from edge.inspection.regions import Region
-from edge.inspection.thresholding import Decision, Reason, Result
 from edge.settings.recording import SnapshotSettings
 from edge.station.images.snapshot_folder import SnapshotFolder
 from edge.station.images.snapshot_policy import (

@@ -29,7 +29,7 @@ from edge.atomic_files import check_writable, write_all
 from edge.contract.verdict import ImageAddresses, Verdict, payload
 from edge.errors import OutputNotWritable
 from edge.imaging.frame import pixel_format
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.settings.recording import SnapshotSettings
 from edge.station.images.snapshot_policy import (
     SnapshotName,

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from edge.imaging.frame import Pixels
+from edge.inspection.decision import Result
 from edge.inspection.normalization import THRESHOLD
-from edge.inspection.thresholding import Result
 from edge.settings.recording import SnapshotSettings
 
 if TYPE_CHECKING:  # names alone need no inspector: the page's process has none

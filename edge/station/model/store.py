@@ -22,12 +22,12 @@ from edge.errors import FrameUnsuitable, ModelError, StationError
 from edge.imaging.frame import Frame, FrameStatus
 from edge.inspection.areas import demand_size
 from edge.inspection.criteria import DecisionCriteria
+from edge.inspection.decision import Reason
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspector
 from edge.inspection.pieces import frame_pieces
 from edge.inspection.plausibility import check_reference
 from edge.inspection.self_test import self_test
-from edge.inspection.thresholding import Reason
 from edge.inspection.trial import try_model
 from edge.station.model.releases import Releases
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import ScoreStatistics
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.settings.recording import DriftSettings
 
 # Of the window; more rejected parts than that are no longer taken for single defects.

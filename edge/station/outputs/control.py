@@ -9,7 +9,7 @@ from edge.contract.event import Event
 from edge.contract.state import HINDERING
 from edge.contract.verdict import Verdict
 from edge.imaging.frame import Frame
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 from edge.plc.output_device import OutputDevice
 from edge.settings.outputs import (
     OutputSettings,

@@ -9,8 +9,8 @@ from functools import partial
 
 from edge.imaging.codes import CodeReading, demand_readable, read_code
 from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Inspection
-from edge.inspection.thresholding import Decision, Reason, Result
 from edge.settings.code import CodeSettings
 
 

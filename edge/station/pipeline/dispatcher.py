@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from edge.contract.encoding import new_id
 from edge.contract.verdict import ImageAddresses, PartIdentity, Verdict
+from edge.inspection.decision import Reason
 from edge.inspection.inspector import Inspection
-from edge.inspection.thresholding import Reason
 from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.part import Part
 from edge.station.pipeline.sinks import SINK_STOP_LIMIT_S, Sink

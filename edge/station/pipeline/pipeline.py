@@ -15,8 +15,8 @@ from edge.cameras.supervised.freshness import aged
 from edge.contract.verdict import ImageAddresses, Verdict
 from edge.errors import CameraLost, ConfigurationError
 from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.decision import Reason
 from edge.inspection.inspector import Inspection, Inspector
-from edge.inspection.thresholding import Reason
 from edge.station.handshake.coordinator import HandshakeCoordinator, PipelineAction
 from edge.station.handshake.part import (
     Decided,

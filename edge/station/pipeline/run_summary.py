@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 from edge.station.pipeline.latency import Quantiles
 
 

@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 
 from edge.contract.verdict import Verdict
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 from edge.station.pipeline.latency import Quantiles, StageLatencies
 
 

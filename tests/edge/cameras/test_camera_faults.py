@@ -20,9 +20,9 @@ from edge.bundle.manifest import load_bundle
 from edge.cameras.supervised.camera import SupervisedCamera
 from edge.cameras.supervised.state_machine import AWAY, CameraStatus
 from edge.contract.verdict import Verdict
+from edge.inspection.decision import Result
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
-from edge.inspection.thresholding import Result
 from edge.settings.camera import SupervisionSettings
 from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.part import Input, Pairing, Rules, TriggerRequest, TriggerSource

@@ -29,9 +29,9 @@ from edge.contract.verdict import (
     to_json,
 )
 from edge.imaging.frame import Frame, FrameStatus, Pixels, Telemetry
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Inspection
 from edge.inspection.regions import MAX_REGIONS, Region
-from edge.inspection.thresholding import Decision, Reason, Result
 from edge.station.monitoring.kernel_clock import clock_sync
 from tests.support.sample_verdict import GOOD, IDENTITY, SECOND_NS
 from tests.support.sample_verdict import sample_verdict as verdict

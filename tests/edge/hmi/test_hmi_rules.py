@@ -34,9 +34,9 @@ from edge.hmi.server.production_stats import (
 from edge.hmi.server.threshold_preview import preview
 from edge.hmi.station_end.preview_image import MAX_CELLS, make_preview
 from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import ScoreScale
-from edge.inspection.thresholding import Decision, Reason, Result
 from edge.journal.entries import JournalRow, RecordKind
 from edge.mqtt.announcer import PACKET_LIMIT
 from edge.mqtt.publisher import MqttPublisher

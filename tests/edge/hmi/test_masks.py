@@ -22,7 +22,7 @@ from edge.hmi.actions import (
 from edge.hmi.masks import Drawing, MaskInForce, Stroke
 from edge.hmi.station_end.actions import ActionServices, PageActions
 from edge.imaging.frame import Frame
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.settings.overrides import Overrides
 from edge.station.monitoring.health import Health
 from tests.support.recipe_site import RecipeSite

@@ -25,11 +25,11 @@ from edge.inspection.alignment import (
     mapped_back,
     reference_box,
 )
+from edge.inspection.decision import Reason, Result
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.frame_prediction import view_frame
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.overlay import draw_overlay
-from edge.inspection.thresholding import Reason, Result
 from tests.support.sample_verdict import IDENTITY, sample_verdict
 from tests.support.small_bundle import write_bundle
 from tests.support.turned_part import (

@@ -11,9 +11,9 @@ from edge.contract.verdict import payload
 from edge.imaging.frame import Frame, Pixels
 from edge.inspection.areas import AreasUnusable, filled, ignored_pixels
 from edge.inspection.criteria import Limits, decision_criteria
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspection, Inspector
-from edge.inspection.thresholding import Decision, Reason, Result
 from tests.edge.contract.test_verdict import VALIDATOR
 from tests.support.sample_verdict import IDENTITY, sample_verdict
 from tests.support.small_bundle import (

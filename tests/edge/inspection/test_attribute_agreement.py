@@ -14,7 +14,7 @@ from edge.inspection.attribute_agreement import (
     fleiss_kappa,
     worst,
 )
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 
 OK, NOK = Result.OK, Result.NOK
 NOT_DECIDABLE, ERROR = Result.NOT_DECIDABLE, Result.ERROR

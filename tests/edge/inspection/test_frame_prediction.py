@@ -11,6 +11,7 @@ from edge.bundle.manifest import Bundle, Crop, InputSpec, Levels, TileSpec, load
 from edge.errors import FrameUnsuitable, ModelError
 from edge.imaging.frame import Box, Frame, PixelFormat
 from edge.inspection.criteria import Limits
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.frame_prediction import FramePrediction, predict_frame
 from edge.inspection.inspector import Inspector
@@ -18,7 +19,6 @@ from edge.inspection.pieces import frame_pieces
 from edge.inspection.plausibility import image_statistics
 from edge.inspection.predictor import Fill, RawPredictions
 from edge.inspection.preprocessing import prepare
-from edge.inspection.thresholding import Decision, Reason, Result
 from tests.support.detecting import predict_one
 from tests.support.small_bundle import CELLS, SIDE, difference_model, good_image, write_bundle
 

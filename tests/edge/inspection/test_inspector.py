@@ -14,6 +14,7 @@ from edge.bundle.manifest import Bundle, Crop, InputSpec, MapScore, load_bundle
 from edge.errors import ConfigurationError
 from edge.imaging.frame import Box, Frame, FrameStatus, PixelFormat, Pixels
 from edge.inspection.criteria import Limits, crop_sentence
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.image_limits import ImageLimits, ReferenceRegion
 from edge.inspection.inspector import Durations, Inspector
@@ -21,7 +22,6 @@ from edge.inspection.plausibility import image_fault, image_statistics
 from edge.inspection.predictor import Fill, RawPredictions
 from edge.inspection.preprocessing import prepare
 from edge.inspection.regions import MAX_REGIONS
-from edge.inspection.thresholding import Decision, Reason, Result
 from tests.support.detecting import predict_one
 from tests.support.small_bundle import (
     CELLS,

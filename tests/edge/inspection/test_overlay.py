@@ -13,10 +13,10 @@ from edge.imaging.image_files import read_image
 from edge.imaging.pose import PartPose
 from edge.inspection.alignment import Located
 from edge.inspection.criteria import Limits, decision_criteria
+from edge.inspection.decision import Result
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.overlay import COLOURS, GREY, WHITE, draw_overlay
-from edge.inspection.thresholding import Result
 from edge.inspection.zones import ZoneDecision
 from edge.station.images.overlay_folder import OverlayWriter, file_name
 from tests.support.small_bundle import defective_image, good_image

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from edge.inspection.decision import Reason
 from edge.inspection.image_limits import ImageLimits
 from edge.inspection.plausibility import (
     COUNTED_BELOW,
@@ -15,7 +16,6 @@ from edge.inspection.plausibility import (
     image_fault,
     image_statistics,
 )
-from edge.inspection.thresholding import Reason
 
 LIMITS = ImageLimits()
 images = arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.just(3)))

@@ -1,4 +1,4 @@
-"""Thresholds keep what they promise on any scores, and the decision is never OK by accident."""
+"""Thresholds keep what they promise on any scores."""
 
 import math
 from collections.abc import Callable
@@ -9,14 +9,11 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from edge.inspection.decision import Result, decide
 from edge.inspection.thresholding import (
-    Decision,
-    Reason,
-    Result,
     Scores,
     balanced,
     bootstrap_interval,
-    decide,
     f1_adaptive,
     f1_or_quantile,
     false_reject_rate,
@@ -374,39 +371,3 @@ def test_the_interval_is_of_the_method_that_was_asked_for() -> None:
         SOME, SOME, np.random.default_rng(3), draws=5, method=lambda good, defective: 7.0
     )
     assert interval == (7.0, 7.0)
-
-
-@given(any_float, any_float)
-def test_only_a_score_below_the_threshold_is_ok(score: float, threshold: float) -> None:
-    assert (decide(score, threshold).result is Result.OK) == (score < threshold)
-
-
-def test_a_score_on_the_threshold_is_nok() -> None:
-    assert decide(0.5, 0.5) == Decision(Result.NOK, Reason.SCORE_ABOVE)
-
-
-@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
-def test_a_score_that_is_not_finite_is_a_model_error(score: float) -> None:
-    assert decide(score, 0.5, 0.1) == Decision(Result.ERROR, Reason.MODEL_ERROR)
-
-
-@pytest.mark.parametrize(
-    ("threshold", "guard_band"),
-    [(math.nan, 0.0), (math.inf, 0.0), (-math.inf, 0.0), (0.5, math.nan), (0.5, math.inf)],
-)
-def test_a_threshold_that_is_not_finite_passes_nothing(threshold: float, guard_band: float) -> None:
-    assert decide(0.0, threshold, guard_band) == Decision(Result.ERROR, Reason.INTERNAL)
-
-
-@pytest.mark.parametrize(
-    ("score", "expected"),
-    [
-        (0.25, Result.OK),
-        (0.26, Result.NOT_DECIDABLE),
-        (0.5, Result.NOT_DECIDABLE),
-        (0.74, Result.NOT_DECIDABLE),
-        (0.75, Result.NOK),
-    ],
-)
-def test_near_the_threshold_nothing_is_decided(score: float, expected: Result) -> None:
-    assert decide(score, 0.5, guard_band=0.25).result is expected

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
 from edge.inspection.thresholding import (
+    beyond_balanced,
+    beyond_quantile,
     guaranteed_false_reject_rate,
     guaranteed_miss_rate,
     quantile,
-    quantile_bound,
 )
 from edge.inspection.tolerance import (
     allowed_beyond,
@@ -85,7 +86,7 @@ def test_a_guaranteed_rate_is_broken_as_often_as_its_confidence_says() -> None:
 def test_a_quantile_carries_the_bound_of_the_samples_that_may_lie_beyond_it(
     count: int, probability: float, beyond: int
 ) -> None:
-    bound = quantile_bound(count, probability)
+    bound = rate_bound(beyond_quantile(count, probability), count)
     assert bound == pytest.approx(beta.ppf(0.95, beyond + 1, count - beyond), abs=1e-7)
     for seed in range(50):
         good = np.random.default_rng(seed).lognormal(0.0, 2.0, count)
@@ -96,8 +97,12 @@ def test_the_bound_of_a_quantile_is_broken_at_most_as_often_as_its_confidence_sa
     draws = np.random.default_rng(1).random((10_000, 60))
     rejected = [1.0 - quantile(good, margin=0.0) for good in draws]
     # Of so few a margin of 5 / N stays, which only keeps the bound more often.
-    assert np.mean(np.array(rejected) > quantile_bound(60)) <= 0.057
-    assert quantile_bound(0) == 1.0
+    assert np.mean(np.array(rejected) > rate_bound(beyond_quantile(60), 60)) <= 0.057
+
+
+def test_no_good_parts_carry_no_bound() -> None:
+    assert beyond_quantile(0) == beyond_balanced(0) == 0
+    assert rate_bound(0, 0) == 1.0
 
 
 def test_equal_scores_break_no_guarantee() -> None:

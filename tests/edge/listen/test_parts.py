@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.contract.part import JoinedPart, PartReason, View, judge_views
 from edge.errors import ConfigurationError
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.listen.cli import main
 from edge.listen.part_join import Added, JoinRules, PartJoin
 from edge.listen.part_settings import PartSettings, read_part_settings

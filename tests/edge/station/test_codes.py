@@ -17,8 +17,8 @@ from edge.bundle.manifest import Crop
 from edge.cli.main import main as edge_run
 from edge.imaging.codes import CodeReading, CodesNotInstalled, demand_readable, read_code
 from edge.imaging.frame import Frame
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Inspection
-from edge.inspection.thresholding import Decision, Reason, Result
 from edge.settings.code import CodeSettings
 from edge.station.pipeline.code_reading import CodeReader
 from tests.support.small_bundle import good_image, write_bundle

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import ScoreStatistics
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.settings.recording import DriftSettings
 from edge.station.monitoring.drift_detector import (
     NOK_ALLOWANCE,

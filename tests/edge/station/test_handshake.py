@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge.contract.verdict import Recipe
 from edge.imaging.frame import Frame, FrameStatus
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 from edge.station.handshake.part import (
     Accepted,
     Decided,

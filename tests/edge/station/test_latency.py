@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edge.contract.verdict import PartIdentity, Verdict
 from edge.imaging.frame import Frame
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Durations, Inspection
-from edge.inspection.thresholding import Decision, Reason, Result
 from edge.station.pipeline.latency import (
     STAGES,
     Histogram,

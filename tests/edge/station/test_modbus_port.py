@@ -4,7 +4,7 @@ import threading
 from dataclasses import replace
 
 from edge.contract.commands import Ack, Trigger
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 from edge.plc import registers as table
 from edge.plc.registers import Order, RejectionCode
 from edge.station.handshake.modbus_port import ModbusPort

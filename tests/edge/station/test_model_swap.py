@@ -18,10 +18,10 @@ from openvino import opset13 as ops
 from edge.bundle.manifest import Manifest, load_bundle
 from edge.errors import BundleError
 from edge.imaging.frame import Frame
+from edge.inspection.decision import Reason, Result
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import golden_scores
-from edge.inspection.thresholding import Reason, Result
 from edge.station.model.store import Change, LoadedModel, ModelStore, load_model
 from tests.support.small_bundle import (
     CELLS,

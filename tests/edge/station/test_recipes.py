@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge.contract.verdict import Recipe, Verdict
-from edge.inspection.thresholding import Reason, Result
+from edge.inspection.decision import Reason, Result
 from edge.recipes.content import RecipeDecision
 from edge.recipes.folder import RecipeFolder
 from tests.soak import times

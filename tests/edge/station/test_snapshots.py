@@ -17,8 +17,8 @@ from edge.contract.verdict import ImageAddresses, Verdict, new_id
 from edge.errors import OutputNotWritable
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
+from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Inspection
-from edge.inspection.thresholding import Decision, Reason, Result
 from edge.settings.recording import SnapshotSettings
 from edge.station.images.overlay_folder import OverlayWriter
 from edge.station.images.recent_images import RecentImages

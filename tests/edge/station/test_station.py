@@ -15,9 +15,9 @@ from edge.cameras.interface import EndOfFrames
 from edge.contract.verdict import Recipe, Verdict
 from edge.errors import CameraLost
 from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.decision import Reason, Result
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspection, Inspector
-from edge.inspection.thresholding import Reason, Result
 from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.part import Pairing, Rules
 from edge.station.handshake.state_machine import HandshakeMachine

@@ -10,8 +10,8 @@ import pytest
 
 from edge.contract.event import Event
 from edge.imaging.frame import Frame
+from edge.inspection.decision import Reason
 from edge.inspection.image_limits import ImageLimits
-from edge.inspection.thresholding import Reason
 from edge.settings.station import Settings
 from edge.station.model.manager import ModelExchangeFailed, ModelManager
 from edge.station.model.releases import Releases

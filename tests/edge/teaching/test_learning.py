@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from edge.inspection.thresholding import Result
+from edge.inspection.decision import Result
 from edge.teaching.learning import WrongBefore, no_worse_than, parts_beside_marks
 
 
