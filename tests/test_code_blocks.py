@@ -27,7 +27,7 @@ import training.cli
 from edge.bundle.mask_file import read_mask_file
 from edge.fleet.plan import read_plan
 from edge.listen.part_settings import read_part_settings
-from edge.settings.station import load_settings
+from edge.settings.loading import load_settings
 from tests.support.code_blocks import (
     OUR_PROGRAMS,
     ROOT,

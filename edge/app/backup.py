@@ -41,9 +41,10 @@ from edge.recipes.names import RecipeName
 from edge.section import Section
 from edge.settings.credentials import CREDENTIALS
 from edge.settings.layers import CHOICE_FILE
+from edge.settings.loading import load_settings
 from edge.settings.overrides import FILE_NAME as OVERRIDES_FILE
 from edge.settings.released import FILE_NAME as RELEASED_FILE
-from edge.settings.station import Settings, load_settings
+from edge.settings.station import Settings
 from edge.station.model.releases import FILE_NAME as RELEASES_FILE
 from edge.station.recording.journal_folder import (
     SERVICE_SETTINGS,

@@ -18,9 +18,9 @@ from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.publisher import MqttPublisher
 from edge.mqtt.sparkplug.publisher import SparkplugPublisher
 from edge.redaction import redacted
+from edge.settings.journal import JournalSettings
 from edge.settings.layers import SettingsLayers
-from edge.settings.recording import JournalSettings
-from edge.settings.station import DEFAULT_STATION, MqttSettings
+from edge.settings.mqtt import DEFAULT_STATION, MqttSettings
 from edge.station.fleet.inbox import DesiredInbox
 from edge.station.monitoring.camera_monitor import CAMERA, CameraMonitor
 from edge.station.monitoring.health import Health

@@ -11,7 +11,8 @@ from edge.settings.credentials import (
     read_secret,
     waits_for_credentials,
 )
-from edge.settings.station import MqttSettings, Settings
+from edge.settings.mqtt import MqttSettings
+from edge.settings.station import Settings
 
 
 def check_secrets(settings: Settings) -> bool:

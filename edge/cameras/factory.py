@@ -27,8 +27,7 @@ from edge.imaging.image_files import is_image
 from edge.journal.judged_images import JudgedImages
 from edge.redaction import redacted
 from edge.settings.addresses import Scheme, parse_scheme
-from edge.settings.camera import TriggerSettings
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings, TriggerSettings
 from edge.system.file_access import why_closed
 
 log = logging.getLogger(__name__)

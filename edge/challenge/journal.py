@@ -8,7 +8,7 @@ from edge.errors import ConfigurationError
 from edge.journal.database import Synchronous, lock_folder
 from edge.journal.entries import Entry, JournalRefuses, JournalUnsuitable, RecordKind
 from edge.journal.open import open_journal
-from edge.settings.recording import JournalSettings
+from edge.settings.journal import JournalSettings
 from edge.settings.station import Settings
 from edge.station.monitoring.health import Health
 from edge.station.monitoring.heartbeat import Heartbeats

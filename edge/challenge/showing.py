@@ -13,7 +13,7 @@ from edge.challenge.reference_parts import ReferencePart
 from edge.errors import CameraError, ConfigurationError, StationError
 from edge.imaging.frame import Frame
 from edge.redaction import redacted
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings
 
 READ_LIMIT_S = 0.1
 # So long a camera that runs free, or waits for a signal of its own, may take for an image.

@@ -26,8 +26,7 @@ from edge.contract.encoding import utc_text
 from edge.errors import CameraError, CameraUriInvalid, OutputNotWritable
 from edge.imaging.frame import Frame, FrameStatus
 from edge.redaction import redacted
-from edge.settings.camera import TriggerSettings
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings, TriggerSettings
 
 SCHEMA = "capture/1"
 GOOD = "good"

@@ -121,7 +121,7 @@ def _settings(options: argparse.Namespace, unneeded: Collection[str] = ()) -> "S
     """
     # pydantic and numpy take a second to load; --help does not wait, nor does a service that is
     # stopped in its first moments. The same holds for all that is loaded in a function here.
-    from edge.settings.station import load_settings
+    from edge.settings.loading import load_settings
 
     chosen: dict[str, dict[str, object]] = {
         "camera": {
@@ -581,7 +581,7 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
 def _run(settings: "Settings", options: argparse.Namespace, stopper: Stopper) -> None:
     # OpenVINO, OpenCV, numba and paho-mqtt
     from edge.app.run import run_station
-    from edge.settings.station import DEFAULT_STATION
+    from edge.settings.mqtt import DEFAULT_STATION
     from edge.station.model.tuning import tuning_path
 
     if settings.mqtt and settings.mqtt.station == DEFAULT_STATION:

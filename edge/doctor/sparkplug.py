@@ -14,8 +14,8 @@ from edge.mqtt.sparkplug.payload import payload_class
 from edge.mqtt.sparkplug.primary_host import PrimaryHost
 from edge.mqtt.sparkplug.publisher import node_client_id, node_subscriptions
 from edge.settings.credentials import SPARKPLUG_PASSWORD_KEY, waits_for_credentials
+from edge.settings.mqtt import MqttSettings
 from edge.settings.sparkplug import SparkplugSettings
-from edge.settings.station import MqttSettings
 
 SUBSCRIBED_LIMIT_S = 5.0
 # A retained state comes right behind the answer to the subscription.

@@ -17,7 +17,7 @@ from edge.fleet.release_file import put_release, read_release
 from edge.fleet.rollout import Rollout, Stage
 from edge.fleet.station_rows import rows_json, rows_table, station_rows
 from edge.mqtt.broker_options import add_broker_options, broker_settings
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 from edge.system.log_output import log_to_stderr, print_line, write_line
 from edge.system.process_start import prepare_process
 

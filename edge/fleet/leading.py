@@ -27,7 +27,7 @@ from edge.fleet.rollout import (
     waits_for,
     wave_name,
 )
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 
 TURN_S = 0.2
 KEEP_INTERVAL_S = 5.0

@@ -33,7 +33,7 @@ from edge.mqtt.connection import (
     Will,
 )
 from edge.mqtt.reconnect import Connector, taken_over
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 
 # What is retained has come when nothing came for so long.
 QUIET_S = 0.5

@@ -30,7 +30,7 @@ from edge.hmi.server.connections import Places, make_server
 from edge.hmi.server.handlers import STATIC
 from edge.hmi.server.responses import error_reply
 from edge.hmi.server.routes import GuardedPage
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 
 log = logging.getLogger(__name__)
 

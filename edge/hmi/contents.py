@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge.inspection.decision import Reason, Result
-from edge.settings.recording import RecipeSettings
+from edge.settings.recipe import RecipeSettings
 
 # x, y, width, height in frame pixels.
 Area = tuple[int, int, int, int]

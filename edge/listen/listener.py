@@ -53,7 +53,7 @@ from edge.mqtt.reason_codes import (
     tls_meaning,
 )
 from edge.mqtt.reconnect import MAX_SHORT_CONNECTIONS, Backoff
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge.mqtt.tls import make_tls
 from edge.settings.credentials import PASSWORD_KEY, granted_path, read_secret
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edge.errors import ConfigurationInvalid
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 from edge.validation import in_words
 
 PASSWORD_OPTION = "--password-file"

@@ -43,7 +43,7 @@ from edge.mqtt.reconnect import (
     taken_over,
 )
 from edge.mqtt.relay import REFUSED_PAUSE_NS, Marks, Relay
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from edge.errors import ConfigurationInvalid
 from edge.settings.credentials import granted_path
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 
 
 def make_tls(settings: MqttSettings) -> ssl.SSLContext | None:

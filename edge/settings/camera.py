@@ -1,10 +1,15 @@
-"""What a site sets about its camera: sensor, trigger and supervision."""
+"""What a site sets about its camera: address, crop, sensor, trigger and supervision."""
 
+import os
+from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from edge.bundle.manifest import Crop
+from edge.imaging.image_header import MAX_PIXELS
 from edge.section import Section
+from edge.settings.addresses import Scheme, parse_scheme, with_plain_scheme
 
 
 class SensorSettings(Section):
@@ -203,3 +208,95 @@ class SupervisionSettings(Section):
         if self.first_delay_s > self.longest_delay_s:
             raise ValueError("first_delay_s must not be above longest_delay_s")
         return self
+
+
+class CameraSettings(Section):
+    """Where images come from."""
+
+    uri: str = Field(
+        min_length=1,
+        description=(
+            "Folder, glob, image, video file, watch://FOLDER, gige://…, usb3://…, 0, "
+            "/dev/v4l/by-id/…, rtsp://… or http://…; edge-run --list-cameras lists those "
+            "that are found."
+        ),
+        examples=["demo/frames"],
+        json_schema_extra={"type": ["string", "integer"]},
+    )
+    rate_fps: float | None = Field(
+        default=None,
+        gt=0,
+        le=10_000,
+        description="Pace of images from files; left out: as fast as they are inspected.",
+        examples=[5],
+    )
+    loop: bool = Field(default=False, description="Start again at the end of the files.")
+    policy: Literal["latest", "every", "auto"] = Field(
+        default="auto",
+        description=(
+            "latest: the newest frame wins, others are skipped; every: each frame is inspected; "
+            "auto: every for files, latest for live cameras."
+        ),
+    )
+    queue_depth: int = Field(
+        default=8, ge=1, le=1000, description="With every, frames of a live camera that may wait."
+    )
+    crop: Crop | None = Field(
+        default=None,
+        description="Region of interest in frame pixels.",
+        examples=[{"x": 80, "y": 0, "width": 480, "height": 480}],
+    )
+    max_pixels: int = Field(
+        default=2**26,
+        ge=1,
+        le=MAX_PIXELS,
+        description="Most pixels of an image file; a larger one is not decoded.",
+    )
+    ca_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Certificates that verify a camera at https:// or rtsps://; left out: those "
+            "of the system."
+        ),
+        examples=["camera-ca.crt"],
+    )
+    sensor: SensorSettings = Field(
+        default=SensorSettings(),
+        description=(
+            "Settings written to the camera at every opening and read back; what is "
+            "left out keeps the camera's value."
+        ),
+    )
+    trigger: TriggerSettings = Field(
+        default=TriggerSettings(), description="What triggers an exposure."
+    )
+    supervision: SupervisionSettings = Field(
+        default=SupervisionSettings(),
+        description="When a camera counts as lost and a frame as stale.",
+    )
+    watch: WatchSettings = Field(
+        default=WatchSettings(), description="For a watched folder (watch://FOLDER)."
+    )
+
+    @field_validator("uri", mode="before")
+    @classmethod
+    def _as_compared(cls, uri: object) -> object:
+        # `uri: 0` is a number in YAML and the first camera to everybody.
+        if isinstance(uri, int) and not isinstance(uri, bool):
+            return str(uri)
+        return with_plain_scheme(uri) if isinstance(uri, str) else uri
+
+    @model_validator(mode="after")
+    def _verifies_what_is_encrypted(self) -> Self:
+        encrypted = parse_scheme(self.uri) in (Scheme.HTTPS, Scheme.RTSPS)
+        if self.ca_file is not None and not encrypted:
+            raise ValueError("ca_file needs a uri that starts with https:// or rtsps://")
+        return self
+
+    def watches(self, folder: Path) -> bool:
+        """Tell whether a folder is the watched one, or inside of it."""
+        if parse_scheme(self.uri) != Scheme.WATCH:
+            return False
+        watched = os.path.realpath(self.uri.partition("://")[2])
+        return Path(os.path.realpath(folder)).is_relative_to(watched)

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from edge.settings.addresses import Scheme, parse_scheme
+from edge.settings.camera import CameraSettings
 from edge.settings.hmi import HmiSettings
-from edge.settings.station import CameraSettings, MqttSettings, Settings
+from edge.settings.mqtt import MqttSettings
+from edge.settings.station import Settings
 
 
 def exposures(settings: Settings) -> Iterator[str]:

@@ -13,17 +13,6 @@ _CLOCK = re.compile(r"([01]\d|2[0-3]):(00|15|30|45)")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
-class ShowSettings(Section):
-    """A window on this PC's own screen."""
-
-    window: bool = Field(
-        default=True, description="Open the window; edge-run --show does the same."
-    )
-    width_px: int = Field(
-        default=1280, ge=160, le=4096, description="Wider frames are scaled down."
-    )
-
-
 class HmiSettings(Section):
     """The page, its numbers and its actions."""
 

@@ -16,7 +16,7 @@ from edge.recipes.errors import RecipeError, RecipeUnknown
 from edge.recipes.folder import RecipeFolder, RecipeListing, RecipeVersion
 from edge.recipes.names import recipe_name
 from edge.settings.overrides import ModelInForce, Overrides
-from edge.settings.recording import RecipeSettings
+from edge.settings.recipe import RecipeSettings
 from edge.settings.released import (
     ReleasedSettings,
     ReleasedSettingsFile,

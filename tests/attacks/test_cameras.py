@@ -13,8 +13,7 @@ from edge.cameras.capture.network_stream import open_stream
 from edge.cameras.capture.stream_login import CameraLoginRefused
 from edge.cameras.factory import checked_kind, open_camera
 from edge.errors import CameraNotOpened, CameraUriInvalid, ConfigurationInvalid
-from edge.settings.camera import SensorSettings, SupervisionSettings
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings, SensorSettings, SupervisionSettings
 from tests.support.network_camera import PASSWORD, NetworkCamera
 from tests.support.rtsp_camera import RtspCamera
 from tests.support.supervised_line import GENEROUS_S

@@ -17,7 +17,7 @@ from edge.listen.listener import Listener, ListenOptions
 from edge.listen.repair import Repair
 from edge.listen.sequence_ranges import Stretch
 from edge.listen.store import Store
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 from tests.edge.conftest import broker as broker
 from tests.edge.conftest import running_broker as running_broker
 from tests.support.broker import GENEROUS_S, Broker

@@ -25,10 +25,9 @@ from edge.journal.entries import Committed, Entry, RecordKind
 from edge.plc import registers as table
 from edge.plc.output_device import OutputDevice
 from edge.plc.remote_io import RemoteIo
-from edge.settings.camera import TriggerSettings
+from edge.settings.camera import CameraSettings, TriggerSettings
 from edge.settings.modbus import ModbusSettings
 from edge.settings.outputs import OutputsSettings, RemoteIoSettings
-from edge.settings.station import CameraSettings
 from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.modbus_link import LinkServices, modbus_port
 from edge.station.handshake.modbus_thread import ModbusThread, bind_modbus

@@ -19,7 +19,7 @@ import numpy as np
 from edge.cameras.factory import supervised_camera
 from edge.cameras.supervised.camera import SupervisedCamera
 from edge.cameras.supervised.state_machine import CameraStatus
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings
 
 FILES = 100_000
 IDLE_S = 200.0  # one look at every file falls into it

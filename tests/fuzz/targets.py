@@ -30,7 +30,7 @@ from edge.mqtt.connection import Incoming
 from edge.mqtt.sparkplug.payload import DataType, Metric, PayloadInvalid, decode, encode
 from edge.recipes.archive import export_recipe, import_recipe
 from edge.recipes.folder import RecipeFolder
-from edge.settings.station import load_settings
+from edge.settings.loading import load_settings
 from tests.support.recipes import add_recipe
 from tests.support.small_bundle import good_image, write_bundle
 from training.checkpoint import load_checkpoint

@@ -23,7 +23,7 @@ from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox
 from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.publisher import MqttPublisher
-from edge.settings.recording import JournalSettings
+from edge.settings.journal import JournalSettings
 from edge.settings.station import Settings
 from edge.station.command_threads import CommandHandlers, CommandThreads
 from edge.station.handshake.coordinator import HandshakeCoordinator

@@ -20,7 +20,7 @@ from edge.journal.outbox import Outbox
 from edge.journal.writer import JournalWriter
 from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.publisher import MqttPublisher
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 from edge.station.threads import Failures, Worker
 from tests.support.broker import GENEROUS_S, Messages
 from tests.support.sample_verdict import IDENTITY, sample_verdict

@@ -20,8 +20,8 @@ from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.writer import JournalWriter
 from edge.mqtt.sparkplug.publisher import SparkplugPublisher
+from edge.settings.mqtt import MqttSettings
 from edge.settings.sparkplug import SparkplugSettings
-from edge.settings.station import MqttSettings
 from edge.station.threads import Failures, Worker
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.relaying import STATION, VERDICT

@@ -49,8 +49,8 @@ from edge.mqtt.sparkplug.metrics import NodeCondition
 from edge.mqtt.sparkplug.payload import PayloadInvalid, decode, payload_class
 from edge.mqtt.sparkplug.primary_host import PrimaryHost
 from edge.settings.credentials import SPARKPLUG_PASSWORD_KEY
+from edge.settings.mqtt import MqttSettings
 from edge.settings.sparkplug import SparkplugSettings
-from edge.settings.station import MqttSettings
 
 log = logging.getLogger(__name__)
 

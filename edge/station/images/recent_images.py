@@ -21,7 +21,7 @@ from edge.imaging.image_files import read_image
 from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Inspection
 from edge.inspection.regions import Region
-from edge.settings.recording import SnapshotSettings
+from edge.settings.snapshots import SnapshotSettings
 from edge.station.images.snapshot_folder import SnapshotFolder
 from edge.station.images.snapshot_policy import (
     SnapshotName,

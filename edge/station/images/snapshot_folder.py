@@ -30,7 +30,7 @@ from edge.contract.verdict import ImageAddresses, Verdict, payload
 from edge.errors import OutputNotWritable
 from edge.imaging.frame import pixel_format
 from edge.inspection.decision import Result
-from edge.settings.recording import SnapshotSettings
+from edge.settings.snapshots import SnapshotSettings
 from edge.station.images.snapshot_policy import (
     SnapshotName,
     SnapshotReason,

@@ -15,7 +15,7 @@ import numpy as np
 from edge.imaging.frame import Pixels
 from edge.inspection.decision import Result
 from edge.inspection.normalization import THRESHOLD
-from edge.settings.recording import SnapshotSettings
+from edge.settings.snapshots import SnapshotSettings
 
 if TYPE_CHECKING:  # names alone need no inspector: the page's process has none
     from edge.inspection.inspector import Inspection

@@ -14,7 +14,7 @@ from edge.contract.event import Event, Severity
 from edge.errors import CameraError, CameraNotOpened
 from edge.journal.judged_images import JudgedImages
 from edge.redaction import redacted
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings
 from edge.station.monitoring.health import Health
 
 # What ``Health`` waits for: whether the camera is there or not.

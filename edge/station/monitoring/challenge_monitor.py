@@ -9,7 +9,7 @@ from pathlib import Path
 from edge.contract.challenge import is_passed_challenge
 from edge.journal.entries import JournalError, RecordKind
 from edge.journal.query import newest_first
-from edge.settings.recording import ChallengeSettings
+from edge.settings.challenge import ChallengeSettings
 from edge.station.model.store import LoadedModel
 from edge.station.monitoring.health import Health
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import ScoreStatistics
 from edge.inspection.decision import Result
-from edge.settings.recording import DriftSettings
+from edge.settings.drift import DriftSettings
 
 # Of the window; more rejected parts than that are no longer taken for single defects.
 NOK_ALLOWANCE = 0.1

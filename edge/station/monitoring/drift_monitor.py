@@ -6,7 +6,7 @@ from dataclasses import asdict
 from edge.bundle.manifest import Bundle
 from edge.contract.event import Datum, Event, Severity
 from edge.contract.verdict import Verdict
-from edge.settings.recording import DriftSettings
+from edge.settings.drift import DriftSettings
 from edge.station.monitoring.drift_detector import Alarm, DriftDetector
 from edge.station.monitoring.health import Health
 

@@ -12,7 +12,7 @@ from edge.journal.judged_images import JudgedImages
 from edge.journal.open import Journal
 from edge.journal.outbox import Outbox
 from edge.journal.writer import GroupCommit, JournalWriter
-from edge.settings.recording import JournalSettings
+from edge.settings.journal import JournalSettings
 from edge.station.monitoring.health import Health
 from edge.station.monitoring.heartbeat import Heartbeats
 

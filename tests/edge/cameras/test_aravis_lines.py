@@ -17,9 +17,9 @@ from edge.contract.event import Event
 from edge.doctor.finding import Grade
 from edge.doctor.outputs import output_findings
 from edge.errors import CameraNotOpened, CameraSettingRefused
-from edge.settings.camera import TriggerSettings
+from edge.settings.camera import CameraSettings, TriggerSettings
 from edge.settings.outputs import OutputsSettings
-from edge.settings.station import CameraSettings, Settings
+from edge.settings.station import Settings
 from edge.station.monitoring.health import Health
 from edge.station.outputs.control import OutputControl
 from edge.station.outputs.devices import CameraLines, camera_lines

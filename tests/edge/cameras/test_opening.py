@@ -13,8 +13,7 @@ from edge.cameras.factory import (
 )
 from edge.errors import CameraSettingRefused, CameraUriInvalid
 from edge.redaction import redacted
-from edge.settings.camera import SensorSettings, TriggerSettings
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings, SensorSettings, TriggerSettings
 from tests.support.aravis_fixtures import GENEROUS_S, numbered_images, patiently
 from tests.support.gige_camera import GigECamera
 from tests.support.small_bundle import write_images

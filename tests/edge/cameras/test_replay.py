@@ -13,7 +13,7 @@ from edge.cameras.files.replay import natural_order
 from edge.cameras.interface import Camera, EndOfFrames
 from edge.errors import CameraUriInvalid
 from edge.imaging.frame import Frame, FrameStatus
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings
 from tests.support.small_bundle import good_image, write_images
 
 

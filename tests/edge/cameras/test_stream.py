@@ -16,8 +16,7 @@ from edge.cameras.supervised.state_machine import CameraState
 from edge.errors import CameraLost, CameraNotOpened, CameraSettingRefused, CameraUriInvalid
 from edge.imaging.frame import Frame, FrameStatus, Pixels
 from edge.imaging.image_files import decode_jpeg
-from edge.settings.camera import SensorSettings, SupervisionSettings
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings, SensorSettings, SupervisionSettings
 from tests.support.network_camera import PASSWORD, Behaviour, NetworkCamera
 from tests.support.rtsp_camera import CHALLENGE, NEWER_CHALLENGES, RtspCamera
 from tests.support.stalls import Stalls

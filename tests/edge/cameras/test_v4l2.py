@@ -21,8 +21,7 @@ from edge.cameras.capture.v4l2 import (
 from edge.cameras.capture.v4l2_settings import MANUAL_EXPOSURE, MANUAL_WHITE_BALANCE, apply_settings
 from edge.cameras.factory import open_camera
 from edge.errors import CameraLost, CameraNotOpened, CameraSettingRefused
-from edge.settings.camera import SensorSettings
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings, SensorSettings
 
 CAM = "/dev/video7"
 

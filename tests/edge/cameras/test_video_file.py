@@ -12,7 +12,7 @@ from edge.doctor.camera import camera_findings
 from edge.doctor.finding import Grade
 from edge.errors import CameraUriInvalid
 from edge.imaging.frame import Frame
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings
 
 GENEROUS_S = 30.0
 

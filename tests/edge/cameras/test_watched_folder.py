@@ -37,8 +37,7 @@ from edge.imaging.image_files import may_be_filled_yet, read_image
 from edge.journal.entries import RecordKind
 from edge.journal.judged_images import JudgedImages
 from edge.journal.query import Query, query
-from edge.settings.camera import SupervisionSettings, WatchSettings
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings, SupervisionSettings, WatchSettings
 from tests.edge.conftest import edge_run_command
 from tests.support.journaling import running_writer, verdict, wait_until
 from tests.support.small_bundle import good_image, write_images

@@ -10,7 +10,7 @@ from edge.cli.main import main
 from edge.contract.challenge import challenge_event
 from edge.inspection.attribute_agreement import Judgement
 from edge.journal.database import FILE_NAME
-from edge.settings.recording import ChallengeSettings
+from edge.settings.challenge import ChallengeSettings
 from edge.settings.station import Settings
 from edge.station.model.configured import load_configured
 from edge.station.model.releases import Releases

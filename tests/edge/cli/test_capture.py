@@ -16,7 +16,7 @@ import yaml
 
 from edge.cli.capture import CameraSilent, capture_images
 from edge.errors import CameraSettingRefused, OutputNotWritable
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings
 from tests.edge.conftest import EdgeRun, edge_run_command
 from tests.support.aravis_fixtures import numbered_images, patiently
 from tests.support.decoding import decode_file

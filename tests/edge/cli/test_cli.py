@@ -459,7 +459,7 @@ def test_a_defect_ends_with_one_message_and_70(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("edge.settings.station.load_settings", broken)
+    monkeypatch.setattr("edge.settings.loading.load_settings", broken)
 
     assert main(["--camera", "x", "--model", "y"]) == 70
     printed = capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query, query
 from edge.journal.verification import verify_chain
-from edge.settings.station import load_settings
+from edge.settings.loading import load_settings
 from tests.edge.conftest import EdgeRun
 from tests.support.small_bundle import write_images
 

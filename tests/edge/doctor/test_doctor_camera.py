@@ -15,7 +15,7 @@ from edge.doctor.finding import Finding, Grade, good
 from edge.doctor.image_tests import LossTest, TriggerTest
 from edge.doctor.programs import holders, running_stations
 from edge.imaging.frame import Frame
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings
 from tests.edge.conftest import EdgeRun
 from tests.support.aravis_fixtures import numbered_images, opened
 from tests.support.broker import Broker

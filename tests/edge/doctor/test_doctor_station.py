@@ -12,7 +12,7 @@ import yaml
 from edge.contract.clock_sync import ClockSource, ClockSync
 from edge.doctor.finding import Grade
 from edge.doctor.station import broker_finding, clock_finding
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 from tests.edge.conftest import EdgeRun
 from tests.support.broker import Broker, free_port
 from tests.support.small_bundle import good_image, write_bundle, write_images

@@ -14,7 +14,7 @@ from edge.fleet.errors import LeadLost, RolloutRefused
 from edge.fleet.leading import Lead, look, next_claim
 from edge.fleet.plan import Plan
 from edge.fleet.rollout import Rollout
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 from tests.support.broker import Broker
 from tests.support.station_process import until
 

@@ -38,8 +38,8 @@ from edge.hmi.server.routes import application
 from edge.hmi.server.taught_images import TaughtImages
 from edge.hmi.station_end.actions import ActionServices, PageActions
 from edge.journal.entries import Entry, RecordKind
+from edge.settings.loading import load_settings
 from edge.settings.overrides import Overrides
-from edge.settings.station import load_settings
 from edge.station.model.manager import ModelManager
 from edge.station.model.releases import Releases
 from edge.station.monitoring.health import Health

@@ -42,8 +42,8 @@ from edge.mqtt.announcer import PACKET_LIMIT
 from edge.mqtt.publisher import MqttPublisher
 from edge.processes.link import MAX_BYTES
 from edge.settings.hmi import HmiSettings
+from edge.settings.loading import load_settings
 from edge.settings.overrides import Override, Overrides
-from edge.settings.station import load_settings
 from edge.station.model.store import Change
 from edge.teaching.refusals import RefusalKind
 from tests.support.page_contents import sample_part, sample_status

@@ -22,7 +22,7 @@ from edge.errors import ImageUnreadable
 from edge.imaging.frame import FrameStatus
 from edge.imaging.image_files import decode_jpeg, read_image
 from edge.imaging.jpeg_integrity import jpeg_fault
-from edge.settings.station import CameraSettings
+from edge.settings.camera import CameraSettings
 from tests.edge.conftest import edge_run_command
 from tests.soak import times
 from tests.support import damage

@@ -32,7 +32,7 @@ from edge.listen.listener import Listener, ListenOptions
 from edge.listen.repair import MAX_ASKED, Ask, GiveUp, Repair
 from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
 from edge.listen.store import HEADER, Arrived, Store
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 from tests.edge.conftest import EdgeRun
 from tests.support.broken_network import OldBroker
 from tests.support.broker import GENEROUS_S, Broker

@@ -12,7 +12,7 @@ from edge.contract.state import Condition
 from edge.doctor.finding import Grade
 from edge.doctor.station import broker_finding
 from edge.mqtt.command_gate import COMMAND_NAMES
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 from tests.support.broker import Broker
 from tests.support.relaying import STATION, RelayedJournal, Relaying, has_all, relayed_journals
 from tests.support.scripted_broker import Published, ScriptedBroker, disconnect, properties

@@ -12,7 +12,7 @@ from paho.mqtt import publish
 from edge.doctor.finding import Grade
 from edge.doctor.station import broker_finding
 from edge.mqtt import relay
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 from tests.support.broken_network import OldBroker
 from tests.support.broker import Broker, Messages
 from tests.support.relaying import (

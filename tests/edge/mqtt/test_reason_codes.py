@@ -27,7 +27,7 @@ from edge.mqtt.reason_codes import (
     find_meaning,
 )
 from edge.mqtt.tls import tls_context
-from edge.settings.station import MqttSettings
+from edge.settings.mqtt import MqttSettings
 from tests.support.relaying import STATION, Relaying, relayed_journals
 from tests.support.scripted_broker import Published, ScriptedBroker, disconnect, soon
 

@@ -14,8 +14,8 @@ from edge.doctor.finding import Grade
 from edge.doctor.sparkplug import sparkplug_finding
 from edge.mqtt.sparkplug.payload import DataType, Metric, encode
 from edge.mqtt.sparkplug.publisher import Phase
+from edge.settings.mqtt import MqttSettings
 from edge.settings.sparkplug import SparkplugSettings
-from edge.settings.station import MqttSettings
 from tests.support.broken_network import OldBroker
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.relaying import write_secret

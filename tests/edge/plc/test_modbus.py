@@ -27,8 +27,8 @@ from edge.plc import registers as table
 from edge.plc.modbus_server import ModbusServer, bound_socket
 from edge.plc.registers import Kind, Order
 from edge.plc.structured_text import function_block
+from edge.settings.loading import load_settings
 from edge.settings.modbus import ModbusSettings
-from edge.settings.station import load_settings
 from tests.edge.conftest import EdgeRun, edge_run_command
 from tests.soak import times
 from tests.support.plc import GENEROUS_S, Plc, read_status, station_settings

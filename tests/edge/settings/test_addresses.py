@@ -14,8 +14,9 @@ from edge.cameras.factory import open_camera
 from edge.doctor.station import broker_finding
 from edge.listen.cli import main as edge_listen
 from edge.settings.addresses import broker_address
-from edge.settings.camera import SensorSettings, SupervisionSettings
-from edge.settings.station import CameraSettings, MqttSettings, load_settings
+from edge.settings.camera import CameraSettings, SensorSettings, SupervisionSettings
+from edge.settings.loading import load_settings
+from edge.settings.mqtt import MqttSettings
 from tests.support.broker import GENEROUS_S
 from tests.support.network_camera import NetworkCamera
 from tests.support.relaying import relayed_journals

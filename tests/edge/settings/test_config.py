@@ -6,11 +6,9 @@ import pytest
 
 from edge.errors import ConfigurationError, ConfigurationInvalid
 from edge.settings.credentials import read_secret
-from edge.settings.station import (
-    MqttSettings,
-    Settings,
-    load_settings,
-)
+from edge.settings.loading import load_settings
+from edge.settings.mqtt import MqttSettings
+from edge.settings.station import Settings
 from edge.yaml_lines import ConfigurationUnreadable
 from tests.edge.conftest import EdgeRun
 

@@ -13,7 +13,7 @@ from edge.doctor.finding import Grade
 from edge.doctor.station import page_finding
 from edge.settings.exposure import exposures
 from edge.settings.hmi import HmiSettings
-from edge.settings.station import load_settings
+from edge.settings.loading import load_settings
 from tests.edge.conftest import edge_run_command
 from tests.support.small_bundle import write_images
 

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
@@ -12,7 +12,11 @@ from pydantic import BaseModel
 
 from edge.bundle.manifest import Crop
 from edge.cli.main import main
-from edge.settings.station import CameraSettings, ModelSettings, Settings, load_settings
+from edge.ports.port import PortSettings
+from edge.settings.camera import CameraSettings
+from edge.settings.loading import load_settings
+from edge.settings.model import ModelSettings
+from edge.settings.station import Settings
 from edge.settings.template import WIDTH, settings_schema, settings_template
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -48,6 +52,16 @@ def test_every_key_is_described_once_and_is_in_the_template() -> None:
             assert re.search(rf"\b{key}:", text), f"{name}.{key}"
             assert field.description or section is Crop, f"{name}.{key}"
     assert all(len(line) <= WIDTH for line in text.splitlines())
+
+
+def test_the_module_of_a_section_is_called_like_the_section() -> None:
+    for name, field in Settings.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        (section,) = (
+            kind for kind in kinds if isinstance(kind, type) and hasattr(kind, "model_fields")
+        )
+        room = "ports" if issubclass(section, PortSettings) else "settings"
+        assert section.__module__ == f"edge.{room}.{name}"
 
 
 def test_the_template_as_it_is_holds_the_defaults(tmp_path: Path) -> None:

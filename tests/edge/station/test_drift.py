@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import ScoreStatistics
 from edge.inspection.decision import Result
-from edge.settings.recording import DriftSettings
+from edge.settings.drift import DriftSettings
 from edge.station.monitoring.drift_detector import (
     NOK_ALLOWANCE,
     Alarm,

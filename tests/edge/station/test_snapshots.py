@@ -19,7 +19,7 @@ from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
 from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Inspection
-from edge.settings.recording import SnapshotSettings
+from edge.settings.snapshots import SnapshotSettings
 from edge.station.images.overlay_folder import OverlayWriter
 from edge.station.images.recent_images import RecentImages
 from edge.station.images.snapshot_folder import MIN_LISTED, PINNED_AGES, RETRY_NS, SnapshotFolder

@@ -17,7 +17,9 @@ from edge.bundle.manifest import Bundle, TileSpec, load_bundle
 from edge.errors import ModelError, OutputNotWritable
 from edge.imaging.frame import Frame
 from edge.inspection.detector import CompiledModel, RunPlan
-from edge.settings.station import CameraSettings, ModelSettings, Settings
+from edge.settings.camera import CameraSettings
+from edge.settings.model import ModelSettings
+from edge.settings.station import Settings
 from edge.station.model.inspectors import make_inspectors, run_plan
 from edge.station.model.tuning import (
     BATCHES_OF_TILES,

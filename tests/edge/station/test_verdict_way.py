@@ -18,8 +18,8 @@ from edge.journal.outbox import Outbox
 from edge.journal.write_queue import Group, Queued
 from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.publisher import MqttPublisher
-from edge.settings.recording import JournalSettings
-from edge.settings.station import MqttSettings
+from edge.settings.journal import JournalSettings
+from edge.settings.mqtt import MqttSettings
 from edge.station.monitoring.health import Health
 from edge.station.monitoring.heartbeat import Heartbeats
 from edge.station.pipeline.dispatcher import VerdictDispatcher
