@@ -50,7 +50,7 @@ def check_writable(path: Path) -> None:
     try:
         os.close(_create(probe))
     except OSError as error:
-        raise _not_writable(path, error) from error
+        raise not_writable(path, error) from error
     finally:
         _discard(probe)
 
@@ -89,7 +89,7 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[BufferedWriter]:
         temporary.replace(path)
         _sync_names(path.parent)
     except OSError as error:
-        raise _not_writable(path, error) from error
+        raise not_writable(path, error) from error
     finally:  # also when interrupted: nothing half-written stays behind
         _discard(temporary)
 
@@ -124,7 +124,7 @@ def write_all(files: Sequence[tuple[Path, bytes]], durable: bool = True) -> None
             for folder in {path.parent for path, _ in files}:
                 _sync_names(folder)
     except OSError as error:
-        raise _not_writable(files[0][0], error) from error
+        raise not_writable(files[0][0], error) from error
     finally:  # also when interrupted: nothing half-written stays behind
         for temporary, _ in partial:
             _discard(temporary)
@@ -199,7 +199,8 @@ def _create(path: Path, mode: int = 0o666) -> int:
     return os.open(path, flags, mode)
 
 
-def _not_writable(path: Path, error: OSError) -> OutputNotWritable:
+def not_writable(path: Path, error: OSError) -> OutputNotWritable:
+    """Return the error of a path that cannot be written: its cause and what to check."""
     return OutputNotWritable(
         f"{path}: cannot be written ({error.strerror}). "
         "Check the folder, free space and permissions."

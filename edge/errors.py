@@ -1,6 +1,7 @@
 """The errors a user can meet. Each message names the cause and the next step."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from edge.redaction import one_line
@@ -107,3 +108,13 @@ class CameraStuck(CameraError):
 
 class CameraSettingRefused(ConfigurationError):
     """The camera does not take a setting as asked."""
+
+
+def raised_at(error: BaseException) -> str:
+    """Return file and line where an exception was raised, for the message of a defect."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "unknown place"
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

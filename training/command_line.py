@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
-from edge.errors import ConfigurationError, StationError
+from edge.errors import ConfigurationError, StationError, raised_at
 from edge.redaction import one_line
 from edge.system.log_output import log_to_stderr, write_line
 
@@ -42,7 +41,7 @@ def run_command(program: str, extra: str, command: Callable[[], int]) -> int:
         logging.getLogger(__name__).debug("the defect in detail", exc_info=True)
         return _failed(
             program,
-            f"internal error: {type(error).__name__}: {one_line(str(error))} ({_origin(error)}). "
+            f"internal error: {type(error).__name__}: {one_line(str(error))} ({raised_at(error)}). "
             "This is a defect of the software, not of its use. Please report it.",
             StationError.exit_code,
         )
@@ -51,12 +50,3 @@ def run_command(program: str, extra: str, command: Callable[[], int]) -> int:
 def _failed(program: str, message: str, exit_code: int) -> int:
     write_line(f"{program}: {message}")
     return exit_code
-
-
-def _origin(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return "unknown place"
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -26,7 +26,7 @@ from edge.station.monitoring.camera_monitor import CAMERA, CameraMonitor
 from edge.station.monitoring.health import Health
 from edge.station.monitoring.heartbeat import Heartbeats
 from edge.station.monitoring.systemd import ServiceManager, StatusLine
-from edge.station.opcua_process import OpcUaProcess
+from edge.station.opcua.server_process import OpcUaProcess
 from edge.station.outputs.devices import camera_lines
 from edge.station.recording import reports
 from edge.station.recording.journal_folder import journal_folder

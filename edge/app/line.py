@@ -38,7 +38,7 @@ from edge.station.model.releases import Releases
 from edge.station.monitoring.challenge_monitor import ChallengeMonitor
 from edge.station.monitoring.drift_monitor import DriftMonitor
 from edge.station.monitoring.watchdog import Watchdog, end_process
-from edge.station.opcua_process import StationRecipes
+from edge.station.opcua.server_process import StationRecipes
 from edge.station.outputs.device_thread import OutputThread
 from edge.station.outputs.devices import make_outputs
 from edge.station.pipeline.code_reading import CodeReader

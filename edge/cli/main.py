@@ -17,7 +17,7 @@ from edge.atomic_files import check_writable, write_whole
 from edge.cli.journal import run_journal_command
 from edge.cli.options import CAPTURED, LIVE, PROGRAM, ROWS, parser
 from edge.doctor.camera_list import camera_lines
-from edge.errors import ConfigurationError, StationError
+from edge.errors import ConfigurationError, StationError, raised_at
 from edge.hmi.page_token import write_token
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query
@@ -66,8 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger(__name__).debug("the defect in detail", exc_info=True)
         write_line(
             f"{PROGRAM}: internal error: {type(error).__name__}: {one_line(str(error))} "
-            f"({_origin(error)}). This is a defect of the software, not of its use. Please report "
-            "it with the output of --log-level debug."
+            f"({raised_at(error)}). This is a defect of the software, not of its use. Please "
+            "report it with the output of --log-level debug."
         )
         return StationError.exit_code
 
@@ -598,15 +598,6 @@ def _run(settings: "Settings", options: argparse.Namespace, stopper: Stopper) ->
         reread=lambda: _settings(options),
         stopper=stopper,
     )
-
-
-def _origin(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return "unknown place"
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
 
 
 if __name__ == "__main__":

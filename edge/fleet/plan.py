@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from edge.contract.fleet import FleetMessage
 from edge.fleet.errors import PlanInvalid
-from edge.recipes.archive import StationPattern
+from edge.recipes.recipients import StationPattern
 from edge.settings.fleet import Address
 from edge.validation import in_words
 from edge.yaml_lines import read_settings_file

@@ -7,13 +7,13 @@ pixel is one multiplication and one addition.
 
 from functools import lru_cache
 
-import cv2
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.imaging.frame import Box
 from edge.imaging.kernels import kernel
+from edge.inspection.heat_colours import heat_colours
 from edge.inspection.normalization import THRESHOLD, ScoreScale, normalize
 
 # Normalized values from which the map is visible, and at which it is densest.
@@ -75,7 +75,7 @@ def _blending() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     green, red and blue, green and red.
     """
     level = np.arange(_LEVELS)
-    colours = cv2.applyColorMap(level.astype(np.uint8)[None], cv2.COLORMAP_TURBO)[0]
+    colours = heat_colours(level.astype(np.uint8)[None])[0]
     shown = (level / (_LEVELS - 1) - VISIBLE_FROM) / (DENSEST_AT - VISIBLE_FROM)
     density = np.rint(np.clip(shown, 0.0, 1.0) * DENSITY * 256)
     added = colours * density[:, None] + np.where(density > 0, 128, 0)[:, None]

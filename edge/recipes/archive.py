@@ -11,7 +11,6 @@ A file comes from somebody else: it is bounded before it is read, nothing is unp
 manifest does not name, and nothing is on offer before all of it was checked.
 """
 
-import re
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -26,10 +25,10 @@ from edge.bundle.manifest import Sha256, manifest_sha256
 from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
 from edge.errors import OutputNotWritable
 from edge.recipes.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
-from edge.recipes.content import MAX_VERSION, RECIPE_FILE, read_recipe
-from edge.recipes.errors import RecipeDamaged, RecipeError
+from edge.recipes.content import RECIPE_FILE, read_recipe
+from edge.recipes.errors import ArchiveRefused, RecipeDamaged
 from edge.recipes.folder import MASK_FILE, MODEL, RecipeFolder, RecipeVersion, hidden_folder
-from edge.recipes.names import RecipeName
+from edge.recipes.recipients import ReleaseManifest, check_patterns
 from edge.recipes.taught import MAX_TAUGHT_BYTES, TAUGHT_FILE
 from edge.section import Section
 
@@ -41,7 +40,6 @@ MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 VERSION_FOLDER, IMAGES_FOLDER = "version", "images"
 
 MAX_FILES = 20_000
-MAX_STATIONS = 1000
 MAX_IMAGE_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 8 * 2**30
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -56,10 +54,6 @@ _VERSION_FILES = {
 }
 
 
-class ArchiveRefused(RecipeError):
-    """The file is no recipe that may be taken in; nothing of it was."""
-
-
 class ArchivedFile(Section):
     """Size and hash of a file."""
 
@@ -68,29 +62,17 @@ class ArchivedFile(Section):
 
 
 Place = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-STATION_PATTERN = r"^([a-z0-9_-]{1,32}|\+)(/([a-z0-9_-]{1,32}|\+)){3}$"
-StationPattern = Annotated[str, StringConstraints(pattern=STATION_PATTERN)]
 
 
-class ArchiveManifest(Section):
+class ArchiveManifest(ReleaseManifest):
     """What an archive holds.
 
     Attributes:
-        stations: that it is meant for, ``+`` for any name at a place; None for all.
         files: by their path in it.
     """
 
     schema_version: Literal["recipe-archive/1"] = SCHEMA
-    name: RecipeName
-    version: int = Field(ge=1, le=MAX_VERSION)
-    stations: tuple[StationPattern, ...] | None = Field(
-        default=None, strict=False, min_length=1, max_length=MAX_STATIONS
-    )
     files: dict[Place, ArchivedFile] = Field(max_length=MAX_FILES)
-
-    def meant_for(self, station: str) -> bool:
-        """Tell whether a station, SITE/LINE/STATION/CAMERA, may take it in by a roll-out."""
-        return self.stations is None or any(matches_station(one, station) for one in self.stations)
 
 
 def export_recipe(
@@ -115,9 +97,7 @@ def export_recipe(
         RecipeDamaged: a file of the version cannot be read.
     """
     check_writable(path)
-    for pattern in stations or ():
-        if not re.fullmatch(STATION_PATTERN, pattern):
-            raise ArchiveRefused(f"{pattern!r} is not SITE/LINE/STATION/CAMERA, each a name or +.")
+    check_patterns(stations or ())
     files = {
         f"{VERSION_FOLDER}/{name}": version.folder / name
         for name in _VERSION_FILES
@@ -169,7 +149,7 @@ def import_recipe(
         with open_regular(path) as file, hidden_folder(recipes.path) as unpacked:
             size_bytes = _zip(path).check_directory(file)
             with zipfile.ZipFile(file) as archive:
-                manifest = _manifest(archive, path, unpacked, public_key)
+                manifest = _manifest(archive, path, public_key)
                 _check_entries(archive, manifest, path)
                 if sum(one.bytes for one in manifest.files.values()) > MAX_RATIO * size_bytes:
                     raise _refused(path, "unpacks to far more than a recipe does")
@@ -196,10 +176,10 @@ def read_archive_manifest(path: Path, public_key: Path | None = None) -> Archive
         BundleError: it is not signed by that key.
     """
     try:
-        with open_regular(path) as file, tempfile.TemporaryDirectory() as scratch:
+        with open_regular(path) as file:
             _zip(path).check_directory(file)
             with zipfile.ZipFile(file) as archive:
-                manifest = _manifest(archive, path, Path(scratch), public_key)
+                manifest = _manifest(archive, path, public_key)
                 _check_entries(archive, manifest, path)
                 return manifest
     except DAMAGED as error:
@@ -214,14 +194,6 @@ def is_signed(path: Path) -> bool:
     """Tell whether an archive brings a signature, whoever's it is."""
     with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         return SIGNATURE in archive.namelist()
-
-
-def matches_station(pattern: str, station: str) -> bool:
-    """Tell whether a pattern, ``+`` for any name at a place, means a station."""
-    wanted, given = pattern.split("/"), station.split("/")
-    return len(wanted) == len(given) and all(
-        one in ("+", other) for one, other in zip(wanted, given, strict=True)
-    )
 
 
 def _find_images(folder: Path) -> dict[str, Path]:
@@ -247,17 +219,32 @@ def _zip(path: Path) -> BoundedZip:
     return BoundedZip("recipe", MAX_FILES + 2, lambda why: _refused(path, why))
 
 
-def _manifest(
-    archive: zipfile.ZipFile, path: Path, unpacked: Path, public_key: Path | None
-) -> ArchiveManifest:
-    text = _zip(path).small(archive, MANIFEST, MAX_MANIFEST_BYTES)
-    if public_key is not None:
-        # Before it is parsed, and the very bytes that are parsed.
-        if SIGNATURE in archive.namelist():
-            signature = _zip(path).small(archive, SIGNATURE, SIGNATURE_BYTES)
-            (unpacked / SIGNATURE).write_bytes(signature)
-        verify_signature(text, unpacked / SIGNATURE, public_key)
+def _manifest(archive: zipfile.ZipFile, path: Path, public_key: Path | None) -> ArchiveManifest:
+    text = read_verified_manifest(_zip(path), archive, MAX_MANIFEST_BYTES, public_key)
     return _zip(path).parse_manifest(text, ArchiveManifest, SCHEMA)
+
+
+def read_verified_manifest(
+    bounded: BoundedZip, archive: zipfile.ZipFile, max_bytes: int, public_key: Path | None
+) -> bytes:
+    """Return the text of a manifest, its signature checked before anybody parses it.
+
+    Args:
+        bounded: how this kind of file is read.
+        max_bytes: of the text.
+        public_key: that must have signed it; None asks for no signature.
+
+    Raises:
+        BundleError: it is not signed by that key.
+    """
+    text = bounded.small(archive, MANIFEST, max_bytes)
+    if public_key is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            signature = Path(scratch) / SIGNATURE
+            if SIGNATURE in archive.namelist():
+                signature.write_bytes(bounded.small(archive, SIGNATURE, SIGNATURE_BYTES))
+            verify_signature(text, signature, public_key)
+    return text
 
 
 def _check_entries(archive: zipfile.ZipFile, manifest: ArchiveManifest, path: Path) -> None:

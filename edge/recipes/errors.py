@@ -21,3 +21,7 @@ class RecipeDamaged(RecipeError):
 
 class RecipeNotInForce(RecipeError):
     """The recipe has versions, but none is in force; or none before the one that is."""
+
+
+class ArchiveRefused(RecipeError):
+    """A file of a recipe or of settings cannot be accepted; nothing of it was."""

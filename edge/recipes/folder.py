@@ -21,9 +21,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.atomic_files import create_new, write_whole
+from edge.atomic_files import create_new, not_writable, write_whole
 from edge.bundle.manifest import load_bundle
-from edge.errors import OutputNotWritable
 from edge.recipes.content import MAX_VERSION, RECIPE_FILE, RecipeContent, read_recipe, recipe_yaml
 from edge.recipes.errors import RecipeDamaged, RecipeError, RecipeNotInForce, RecipeUnknown
 from edge.recipes.names import recipe_name
@@ -156,7 +155,7 @@ class RecipeFolder:
                 if not kept.exists():
                     write_whole(kept, path.read_bytes())
         except OSError as error:
-            raise _not_writable(folder, error) from error
+            raise not_writable(folder, error) from error
 
     def load(self, name: str, version: int | None = None) -> RecipeVersion:
         """Return a version; None takes the one in force.
@@ -234,7 +233,7 @@ class RecipeFolder:
                     building.rename(folder)
                     _sync(versions)
         except OSError as error:
-            raise _not_writable(versions, error) from error
+            raise not_writable(versions, error) from error
         return RecipeVersion(content, folder.resolve())
 
     def put_in_force(self, name: str, version: int) -> RecipeVersion:
@@ -254,7 +253,7 @@ class RecipeFolder:
                 beside.replace(own / CURRENT)
                 _sync(own)
         except OSError as error:
-            raise _not_writable(own / CURRENT, error) from error
+            raise not_writable(own / CURRENT, error) from error
         return chosen
 
     def restore(self, name: str, version: int | None) -> None:
@@ -272,7 +271,7 @@ class RecipeFolder:
                 (own / CURRENT).unlink(missing_ok=True)
                 _sync(own)
         except OSError as error:
-            raise _not_writable(own / CURRENT, error) from error
+            raise not_writable(own / CURRENT, error) from error
 
     def roll_back(self, name: str) -> RecipeVersion:
         """Put the version before the one in force in force.
@@ -374,10 +373,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _not_writable(path: Path, error: OSError) -> OutputNotWritable:
-    return OutputNotWritable(
-        f"{path}: cannot be written ({error.strerror}). "
-        "Check the folder, free space and permissions."
-    )

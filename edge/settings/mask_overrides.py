@@ -16,6 +16,7 @@ from edge.bundle.manifest import Areas, Sha256
 from edge.bundle.mask_file import mask_content
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError, OutputNotWritable
+from edge.settings.small_record import write_record
 from edge.settings.station import Settings
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class MaskOverrides:
             )
         if kept:
             content = _Kept(masks=tuple(kept))
-            write_whole(self._list, content.model_dump_json(indent=1).encode() + b"\n")
+            write_record(self._list, content)
         else:
             self._list.unlink(missing_ok=True)
         self._remove_former({one.file for one in kept})

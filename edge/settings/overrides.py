@@ -13,20 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from edge.atomic_files import write_whole
 from edge.bundle.manifest import Sha256, manifest_sha256
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError
 from edge.settings.mask_overrides import FOLDER_NAME, MaskOverrides
+from edge.settings.small_record import read_record, write_record
 from edge.settings.station import Settings
 
 log = logging.getLogger(__name__)
 
 FILE_NAME = "overrides.json"
 MAX_OVERRIDES = 500
-MAX_BYTES = 2**20
 
 
 class TooManyOverrides(ConfigurationError):
@@ -127,7 +126,7 @@ class Overrides:
             self.path.unlink(missing_ok=True)
         else:
             content = _Kept(overrides=tuple(kept))
-            write_whole(self.path, content.model_dump_json(indent=1).encode() + b"\n")
+            write_record(self.path, content)
 
     def laid_over(
         self,
@@ -168,20 +167,12 @@ class Overrides:
         return settings
 
     def _kept(self) -> tuple[Override, ...]:
-        try:
-            with self.path.open("rb") as file:
-                found = _CONTENT.validate_json(file.read(MAX_BYTES))
-        except FileNotFoundError:
-            return ()
-        except (OSError, ValidationError) as error:
-            cause = error.strerror if isinstance(error, OSError) else "damaged"
-            log.warning(
-                "%s: not used (%s); the threshold of the settings is used. Set it again at "
-                "the page.",
-                self.path,
-                cause,
-            )
-            return ()
+        found = read_record(
+            self.path,
+            _CONTENT,
+            _Kept(overrides=()),
+            "the threshold of the settings is used. Set it again at the page.",
+        )
         return found.overrides if isinstance(found, _Kept) else (found,)
 
 

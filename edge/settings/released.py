@@ -21,11 +21,10 @@ from pydantic import (
     ValidationError,
 )
 
-from edge.atomic_files import write_whole
 from edge.errors import ConfigurationInvalid
 from edge.recipes.names import RecipeName
 from edge.settings.image import ImageSettings
-from edge.settings.small_record import read_record
+from edge.settings.small_record import read_record, write_record
 from edge.settings.station import Settings
 from edge.validation import in_words
 
@@ -168,7 +167,7 @@ class ReleasedSettingsFile:
             OutputNotWritable: the disk refuses; what was kept before still is.
         """
         kept = _Kept(now=now, before=before)
-        write_whole(self.path, kept.model_dump_json(indent=1).encode() + b"\n")
+        write_record(self.path, kept)
 
     def counting(self, settings: Settings) -> dict[str, dict[str, JsonValue]]:
         """Return what of the release counts: the file says there what it said before.

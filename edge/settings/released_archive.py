@@ -6,31 +6,20 @@
     manifest.sig        ed25519 over manifest.json
 """
 
-import re
 import zipfile
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from edge.atomic_files import open_regular, write_whole
-from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
-from edge.recipes.archive import (
-    MANIFEST,
-    MAX_STATIONS,
-    SIGNATURE,
-    STATION_PATTERN,
-    ArchiveRefused,
-    StationPattern,
-    matches_station,
-)
+from edge.recipes.archive import MANIFEST, SIGNATURE, read_verified_manifest
 from edge.recipes.bounded_zip import DAMAGED, BoundedZip
-from edge.recipes.names import RecipeName
-from edge.section import Section
-from edge.settings.released import MAX_VERSION, Fragment, demand_releasable
+from edge.recipes.errors import ArchiveRefused
+from edge.recipes.recipients import ReleaseManifest, check_patterns
+from edge.settings.released import Fragment, demand_releasable
 from edge.validation import in_words
 
 if TYPE_CHECKING:
@@ -40,25 +29,15 @@ SCHEMA: Literal["settings-release/1"] = "settings-release/1"
 MAX_MANIFEST_BYTES = 2**20
 
 
-class SettingsManifest(Section):
+class SettingsManifest(ReleaseManifest):
     """What the file says.
 
     Attributes:
-        stations: that it is meant for, ``+`` for any name at a place; None for all.
         settings: section → key → value.
     """
 
     schema_version: Literal["settings-release/1"] = SCHEMA
-    name: RecipeName
-    version: int = Field(ge=1, le=MAX_VERSION)
-    stations: tuple[StationPattern, ...] | None = Field(
-        default=None, strict=False, min_length=1, max_length=MAX_STATIONS
-    )
     settings: Fragment
-
-    def meant_for(self, station: str) -> bool:
-        """Tell whether a station, SITE/LINE/STATION/CAMERA, may take it."""
-        return self.stations is None or any(matches_station(one, station) for one in self.stations)
 
 
 class _Header(BaseModel):
@@ -84,9 +63,7 @@ def write_settings_archive(
         ConfigurationInvalid: a release does not set one of these keys.
         OutputNotWritable: the file cannot be written.
     """
-    for pattern in stations or ():
-        if not re.fullmatch(STATION_PATTERN, pattern):
-            raise ArchiveRefused(f"{pattern!r} is not SITE/LINE/STATION/CAMERA, each a name or +.")
+    check_patterns(stations or ())
     try:
         manifest = SettingsManifest(
             name=name,
@@ -128,38 +105,22 @@ def read_settings_archive(path: Path, public_key: Path | None = None) -> Setting
         ArchiveRefused: it is no such file, damaged, of another schema, or sets what no release may.
         BundleError: it is not signed by that key.
     """
+    bounded = _zip(path)
     try:
         with open_regular(path) as file:
-            _zip(path).check_directory(file)
+            bounded.check_directory(file)
             with zipfile.ZipFile(file) as archive:
-                _zip(path).check_entries(archive, {MANIFEST}, frozenset({SIGNATURE}))
-                text = _zip(path).small(archive, MANIFEST, MAX_MANIFEST_BYTES)
-                signed = SIGNATURE in archive.namelist()
-                signature = (
-                    _zip(path).small(archive, SIGNATURE, SIGNATURE_BYTES) if signed else None
-                )
+                bounded.check_entries(archive, {MANIFEST}, frozenset({SIGNATURE}))
+                text = read_verified_manifest(bounded, archive, MAX_MANIFEST_BYTES, public_key)
+                if SIGNATURE not in archive.namelist():
+                    raise _refused(path, "is not signed")
     except DAMAGED as error:
         raise _refused(path, f"is damaged, or no release of settings ({error})") from error
     except OSError as error:
         raise ArchiveRefused(
             f"{path}: cannot be read ({error.strerror}). Check the file."
         ) from error
-    if public_key is not None:
-        # Before it is parsed, and the very bytes that are parsed.
-        with TemporaryDirectory() as scratch:
-            place = Path(scratch) / SIGNATURE
-            if signature is not None:
-                place.write_bytes(signature)
-            verify_signature(text, place, public_key)
-    elif signature is None:
-        raise _refused(path, "is not signed")
-    try:
-        schema = _Header.model_validate_json(text).schema_version
-        if schema != SCHEMA:
-            raise _refused(path, f"has schema {schema[:50]!r}, this version reads {SCHEMA!r}")
-        manifest = SettingsManifest.model_validate_json(text)
-    except ValidationError as error:
-        raise _refused(path, f"has a manifest whose {_fault(error)}") from error
+    manifest = bounded.parse_manifest(text, SettingsManifest, SCHEMA)
     demand_releasable(manifest.settings)
     return manifest
 

@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from edge.atomic_files import open_regular
+from edge.atomic_files import open_regular, write_whole
 
 MAX_BYTES = 2**20
 
@@ -32,3 +32,12 @@ def read_record(
         cause = error.strerror if isinstance(error, OSError) else "damaged"
         log.warning("%s: not used (%s); %s", path, cause, consequence)
         return empty
+
+
+def write_record(path: Path, content: BaseModel) -> None:
+    """Write a record whole.
+
+    Raises:
+        OutputNotWritable: the disk refuses; what was kept before still is.
+    """
+    write_whole(path, content.model_dump_json(indent=1).encode() + b"\n")

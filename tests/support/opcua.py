@@ -28,7 +28,7 @@ from edge.plc.opcua.machine_vision import (
 from edge.plc.opcua.station_nodes import NAMESPACE
 from edge.settings.opcua import OpcUaSettings
 from edge.station.monitoring.health import Health
-from edge.station.opcua_process import OpcUaProcess, StationRecipes
+from edge.station.opcua.server_process import OpcUaProcess, StationRecipes
 from edge.station.threads import Failures, Worker
 from tests.support.broker import GENEROUS_S, free_port
 from tests.support.relaying import STATION, VERDICT

@@ -23,6 +23,7 @@ from edge.hmi.contents import (
     StationStatus,
 )
 from edge.hmi.masks import MaskInForce
+from edge.inspection.heat_colours import heat_colours
 
 log = logging.getLogger(__name__)
 
@@ -204,8 +205,7 @@ def _density(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _heat_png(levels: NDArray[np.uint8]) -> str:
     """Return the map as a small image with transparency; the browser enlarges it smoothly."""
     alpha = (_density(levels) * 255).astype(np.uint8)
-    colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)
-    png = cv2.imencode(".png", np.dstack([colours, alpha]))[1].tobytes()
+    png = cv2.imencode(".png", np.dstack([heat_colours(levels), alpha]))[1].tobytes()
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
@@ -218,7 +218,7 @@ def _drawn(layout: ImageLayout, blobs: tuple[bytes, ...]) -> NDArray[np.uint8]:
         under = canvas[y : y + height, x : x + width]
         large = cv2.resize(levels, (under.shape[1], under.shape[0]))
         share = _density(large)[:, :, None]
-        over = cv2.applyColorMap(large, cv2.COLORMAP_TURBO)
+        over = heat_colours(np.asarray(large, np.uint8))
         under[:] = (under * (1.0 - share) + over * share).astype(np.uint8)
     for region in layout.regions:
         x, y, width, height = (round(value * scale) for value in region)

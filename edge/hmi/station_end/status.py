@@ -43,7 +43,7 @@ from edge.station.images.snapshot_folder import SnapshotFolder
 from edge.station.model.manager import ModelManager
 from edge.station.model.store import LoadedModel
 from edge.station.monitoring.health import Health
-from edge.station.opcua_process import OpcUaProcess
+from edge.station.opcua.server_process import OpcUaProcess
 from edge.station.outputs.control import OutputStatus
 from edge.station.outputs.times import BOUNDS_S, EdgeTimes
 from edge.station.pipeline.latency import Quantiles

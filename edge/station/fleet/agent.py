@@ -31,12 +31,8 @@ from edge.contract.fleet import (
 )
 from edge.errors import OutputNotWritable, StationError
 from edge.journal.entries import JournalError
-from edge.recipes.archive import (
-    ArchiveManifest,
-    ArchiveRefused,
-    import_recipe,
-    read_archive_manifest,
-)
+from edge.recipes.archive import ArchiveManifest, import_recipe, read_archive_manifest
+from edge.recipes.errors import ArchiveRefused
 from edge.recipes.folder import RecipeFolder
 from edge.settings.released import ReleasedSettings
 from edge.settings.released_archive import SettingsManifest, read_settings_archive

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pydantic import Field, TypeAdapter
 
-from edge.atomic_files import write_whole
 from edge.contract.fleet import (
     RECIPE,
     FleetMessage,
@@ -14,7 +13,7 @@ from edge.contract.fleet import (
     RolloutId,
 )
 from edge.settings.released import ReleasedSettings
-from edge.settings.small_record import read_record
+from edge.settings.small_record import read_record, write_record
 
 FILE_NAME = "fleet.json"
 MAX_NAMES = 1000
@@ -108,4 +107,4 @@ class MemoryFile:
         Raises:
             OutputNotWritable: the disk refuses; what was kept before still is.
         """
-        write_whole(self._path, memory.model_dump_json(indent=1).encode() + b"\n")
+        write_record(self._path, memory)

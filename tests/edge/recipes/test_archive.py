@@ -17,8 +17,9 @@ from edge.bundle.signature import SignatureInvalid, SignatureMissing
 from edge.bundle.signing import load_private_key, sign_bundle
 from edge.cli.main import main
 from edge.errors import StationError
-from edge.recipes.archive import ArchiveRefused, export_recipe, import_recipe
+from edge.recipes.archive import export_recipe, import_recipe
 from edge.recipes.content import RecipeDecision
+from edge.recipes.errors import ArchiveRefused
 from edge.recipes.folder import RecipeFolder
 from tests.support.recipes import add_recipe
 
