@@ -32,7 +32,7 @@ class InspectionModel:
     _inspector: Inspector
 
     def inspect(self, pixels: Pixels) -> Inspection:
-        """Inspect one image; what cannot be inspected is an ERROR, never OK, and raises nothing.
+        """Inspect one image. One that cannot be inspected gives an ERROR, never OK; nothing is raised.
 
         Args:
             pixels: ``(H, W, 3) uint8`` BGR or ``(H, W) uint8`` or ``uint16``. Not changed.
@@ -44,8 +44,8 @@ class InspectionModel:
     def inspect_folder(self, folder: str | Path) -> Iterator[tuple[Path, Inspection]]:
         """Inspect the images of a folder, or of a glob, in natural order.
 
-        An image that cannot be read is an ERROR with the cause in ``detail``. Files that are no
-        images, and pages behind the first one of a file, are logged as warnings.
+        An image that cannot be read is an ERROR with the cause in ``detail``. Other files, and
+        further pages of a file with several, are logged as warnings.
 
         Raises:
             CameraUriInvalid: there is no such folder, or no image in it.
@@ -68,7 +68,7 @@ def load_model(
         path: of its ``.xml``.
         device: an OpenVINO device.
         threads: of inference; 0 uses every core this process may use.
-        limits: threshold, guard band and crop, where they are not to be the bundle's own.
+        limits: threshold, guard band and crop to use instead of the bundle's own.
 
     Raises:
         BundleError: files are missing, damaged, or give other numbers than at the export.

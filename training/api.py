@@ -27,7 +27,7 @@ def data_set(path: str | Path, **settings: Any) -> DataSettings:
 
     Args:
         path: its folder.
-        settings: ``layout``, ``category`` and what else ``training/data/settings.py`` describes.
+        settings: ``layout``, ``category`` and the other fields of ``DataSettings``.
 
     Raises:
         SettingError: a setting is unknown or out of range.
@@ -51,7 +51,7 @@ class FittedModel:
     def test(self, data: DataSettings, device: str = "cpu") -> SplitMetrics:
         """Return the figures on the test images of a data set.
 
-        Images that the model was fitted or calibrated on are left out, which a warning tells.
+        Images that the model was fitted or calibrated on are left out, and a warning names them.
 
         Raises:
             DataError: there are no test images, or one cannot be used; names it.
@@ -89,7 +89,7 @@ class Model:
     """An algorithm with a backbone, not fitted yet.
 
     Attributes:
-        algorithm: ``patchcore``, ``padim`` and what else ``train-station fit --help`` lists.
+        algorithm: ``patchcore``, ``padim`` or another that ``train-station fit --help`` lists.
         backbone: the network that gives the features.
         settings: every other key of a fit, as in its YAML: ``image_size``, ``weights``,
             ``threshold``, ``seed``, ``device``, ``hyperparameters``.
