@@ -32,7 +32,7 @@ class InspectionModel:
     _inspector: Inspector
 
     def inspect(self, pixels: Pixels) -> Inspection:
-        """Inspect one image. One that cannot be inspected gives an ERROR, never OK; nothing is raised.
+        """Inspect one image; raises nothing: what cannot be inspected is an ERROR, never OK.
 
         Args:
             pixels: ``(H, W, 3) uint8`` BGR or ``(H, W) uint8`` or ``uint16``. Not changed.

@@ -95,14 +95,14 @@ class ExportRequest:
     """What is asked of an export.
 
     Attributes:
-        precision: of the bundle; None takes the fastest of FP32, BF16 and INT8 that this PC makes.
-        inference: arithmetic of what is not integer: ``f32``, or ``bf16`` where this PC has it.
+        precision: of the bundle; None chooses the fastest of FP32, BF16 and INT8 on this PC.
+        inference: arithmetic in floating point: ``f32``, or ``bf16`` where this PC has it.
         parity: what torch, ONNX Runtime and OpenVINO may differ by in FP32.
         accuracy: what the precision may change.
-        calibrate_on: folder of good images for quantization; None takes the checkpoint's own.
-        judge_on: data set whose images, but for those that the model has seen, judge the
-            precision beside the validation images.
-        fallback: where INT8 is refused, make FP16 of it and say so; else refuse the export.
+        calibrate_on: folder of good images for quantization; None uses the checkpoint's own.
+        judge_on: data set whose images judge the precision, too, except those that the model has
+            seen.
+        fallback: write FP16, and record why, if INT8 is refused; False refuses the export.
         onnx: write ``NAME.onnx`` too.
         report: write ``NAME.report.md`` and ``.json``, with every precision side by side.
     """
@@ -129,8 +129,8 @@ def export_bundle(
     Raises:
         ConfigurationError: not the name of a bundle, or images that cannot be used.
         GateFailed: the IR gives other numbers than the checkpoint; nothing is written.
-        QuantizationRefused: no INT8 graph keeps the verdicts, and ``request`` wants no other;
-            nothing is written.
+        QuantizationRefused: no INT8 graph keeps the verdicts, and ``fallback`` is off; nothing is
+            written.
         ConversionFailed: an operation cannot be exported.
         OutputNotWritable: folder or disk refused a file.
     """
@@ -142,7 +142,7 @@ def export_bundle(
     require_inference(BFLOAT16 if in_bfloat16 else request.inference)
     with TemporaryDirectory() as folder:
         onnx = Path(folder) / "model.onnx"
-        prepared = _workshop(checkpoint, onnx, request)
+        prepared = _prepare(checkpoint, onnx, request)
         builder, report = prepared.builder, prepared.parity
         made, refusal = _make(builder, request, prepared.left_out)
         if request.report:
@@ -286,7 +286,7 @@ def with_fallback(manifest: Manifest, variant: Variant, builder: VariantBuilder)
     return with_precision(manifest, {**needs, "fallback": fallback})
 
 
-def _workshop(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Prepared:
+def _prepare(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Prepared:
     """Convert to FP32, prove it equal to the checkpoint, and collect what variants need."""
     description = checkpoint.description
     size = (description.input.height, description.input.width)

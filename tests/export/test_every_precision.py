@@ -29,7 +29,7 @@ BUDGET = AccuracyBudget(good_shift=0.5, map_correlation=0.5)
 
 
 @cache
-def workshop(algorithm: str, folder: Path, shared: Path) -> VariantBuilder:
+def make_builder(algorithm: str, folder: Path, shared: Path) -> VariantBuilder:
     model = fitted_once(algorithm, shared)
     onnx = folder / f"{algorithm}.onnx"
     to_onnx_once(model, SIDE, SIDE, onnx, shared=shared)
@@ -66,7 +66,7 @@ SMALLER = (ExportPrecision.FP16, ExportPrecision.INT8_WEIGHTS, ExportPrecision.F
 def test_smaller_weights_keep_the_verdicts(
     algorithm: str, precision: ExportPrecision, folder: Path, shared: Path
 ) -> None:
-    made = workshop(algorithm, folder, shared).make(precision)
+    made = make_builder(algorithm, folder, shared).make(precision)
     assert made.accuracy.faults(BUDGET) == []
     assert made.accuracy.verdict_flips == 0.0
 
@@ -75,11 +75,11 @@ def test_the_search_takes_no_candidate_whose_scores_depend_on_the_batch(
     folder: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No difference at all is little enough, so the graph that changes nothing is refused, too."""
-    shop = replace(workshop("padim", folder, shared), in_batches=True)
-    accuracy, faults = shop.judge(shop.subject.model)
+    builder = replace(make_builder("padim", folder, shared), in_batches=True)
+    accuracy, faults = builder.judge(builder.subject.model)
     assert faults == accuracy.faults(BUDGET) == []  # of floating point
     monkeypatch.setattr(variants, "_INVARIANCE", Budget(score_difference=-1.0))
-    accuracy, faults = shop.judge(shop.subject.model)
+    accuracy, faults = builder.judge(builder.subject.model)
     assert accuracy.faults(BUDGET) == []
     in_a_batch, after_others = faults
     assert in_a_batch.startswith("largest score difference in a batch ")
@@ -91,12 +91,12 @@ def test_int8_keeps_the_verdicts_or_is_refused_with_the_layers_to_blame(
     algorithm: str, folder: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "_MAX_ATTEMPTS", times(6, 12))
-    shop = workshop(algorithm, folder, shared)
+    builder = make_builder(algorithm, folder, shared)
     try:
-        made = shop.make(ExportPrecision.INT8)
+        made = builder.make(ExportPrecision.INT8)
     except QuantizationRefused as refusal:
-        assert any(group in refusal.details for group in shop.subject.groups())
-        assert not any(group in str(refusal) for group in shop.subject.groups())
+        assert any(group in refusal.details for group in builder.subject.groups())
+        assert not any(group in str(refusal) for group in builder.subject.groups())
         lines = [line for line in refusal.details.splitlines() if line.startswith("- ")]
         assert len({line.partition(":")[0] for line in lines}) == len(lines) > 1
     else:
