@@ -24,11 +24,11 @@ from edge.imaging.frame import PixelFormat
 from edge.inspection.areas import demand_areas
 from edge.teaching.used_images import HASH_BYTES
 from training.alignment import (
+    agreed_locator,
     check_alignment,
     demand_found,
     find_locator,
     found_parts,
-    with_agreed_likeness,
 )
 from training.calibration import calibrate
 from training.checkpoint import Checkpoint, Description, ValidationImages
@@ -158,7 +158,7 @@ def fit_checkpoint(
         found = found_parts([*images, *splits.validation, *splits.learned], spec)
         demand_found(found)
         if config.likeness is None:
-            locator = with_agreed_likeness(locator, found)
+            locator = agreed_locator(locator, found)
             spec = spec.model_copy(update={"locator": locator})
     formats = check_samples([*splits.validation, *splits.learned], spec)
     check_threshold(config, splits, is_cross_validated(model, splits))

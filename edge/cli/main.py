@@ -388,6 +388,9 @@ def _run_teach(
             public_key=settings.model.public_key if settings else None,
             settings=options.product_settings,
             mask=options.mask,
+            align=options.align,
+            reference=options.reference,
+            roi=options.roi,
         ),
         print_line,
     )

@@ -300,6 +300,24 @@ def _add_teaching(group: "argparse._ArgumentGroup") -> None:
         help="learn up to 8 images turned, flipped and shifted, too, for parts in any orientation",
     )
     group.add_argument(
+        "--align",
+        choices=["none", "shift", "shift+rotation", "full-rotation"],
+        help="find the part in every frame first: shifted, turned by up to 45 degrees, or turned "
+        "by any angle (default: as in the recipe's version in force, else none)",
+    )
+    group.add_argument(
+        "--reference",
+        type=Path,
+        metavar="IMAGE",
+        help="image that shows the part for --align (default: the most typical good one)",
+    )
+    group.add_argument(
+        "--roi",
+        metavar="X,Y,W,H",
+        type=_region,
+        help="region of the part in the reference (default: found automatically)",
+    )
+    group.add_argument(
         "--no-check-good",
         action="store_true",
         help="treat all images as good, even those that look like defects",
@@ -311,6 +329,16 @@ def _add_teaching(group: "argparse._ArgumentGroup") -> None:
         default=THREADS,
         help=f"cores that teaching uses (default {THREADS}), at low priority",
     )
+
+
+def _region(text: str) -> tuple[int, ...]:
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(one.strip().isdecimal() for one in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a region X,Y,W,H in whole pixels")
+    region = tuple(int(one) for one in numbers)
+    if not all(region[2:]):
+        raise argparse.ArgumentTypeError(f"{text!r} is a region without width or height")
+    return region
 
 
 def _positive(text: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge.atomic_files import check_writable, write_all
 from edge.bundle.bounds import MAX_NAME_LENGTH
+from edge.bundle.manifest import AlignMode, Crop
 from edge.bundle.mask_file import read_mask_file
 from edge.cli.recipes import use_command
 from edge.errors import ConfigurationError
@@ -14,10 +15,11 @@ from edge.recipes.content import RecipeContent, follow_up, read_product_settings
 from edge.recipes.folder import RecipeFolder, RecipeVersion
 from edge.recipes.names import recipe_name
 from edge.redaction import one_line
-from edge.teaching.build import BuildOrder, BuiltModel, build
+from edge.teaching.build import Alignment, BuildOrder, BuiltModel, build
 from edge.teaching.guarantees import guarantee_sentence
 from edge.teaching.images import ReadImages, find_images
 from edge.teaching.lots import MAX_CROSS_VALIDATED
+from edge.teaching.part_reference import strangeness
 from edge.teaching.product_view import ProductView, make_view
 from edge.teaching.taught_bundle import TaughtBundle
 from edge.teaching.teach import TaughtModel, TeachingOrder
@@ -40,6 +42,8 @@ class TeachCommand:
         public_key: that the teacher must be signed by; None asks for no signature.
         key: that signs the bundle; None leaves it unsigned.
         settings, mask: of the product; None of a recipe are those of its version in force.
+        align: how the part is found, ``none`` for not at all; None as in the version in force.
+        reference, roi: the image that shows the part, and where; None of it are found.
     """
 
     name: str
@@ -56,6 +60,9 @@ class TeachCommand:
     public_key: str | None
     settings: Path | None = None
     mask: Path | None = None
+    align: str | None = None
+    reference: Path | None = None
+    roi: tuple[int, ...] | None = None
 
 
 def run_teach(command: TeachCommand, emit: Callable[[str], None]) -> None:
@@ -72,6 +79,7 @@ def run_teach(command: TeachCommand, emit: Callable[[str], None]) -> None:
             teacher=command.teacher,
             images=find_images(command.source, command.count),
             order=TeachingOrder(with_views=command.views, check_good=command.check_good, view=view),
+            alignment=_alignment(command),
             threads=command.threads,
             public_key=Path(command.public_key) if command.public_key else None,
             key=command.key,
@@ -84,7 +92,7 @@ def run_teach(command: TeachCommand, emit: Callable[[str], None]) -> None:
     else:
         version = _published(command, content, built)
         written = f"{version}, not in force. Put it in force: {use_command(version)}"
-    for line in result_lines(built.taught, built.bundle, built.read):
+    for line in [*result_lines(built.taught, built.bundle, built.read), *_place_lines(built)]:
         emit(line)
     emit(written)
 
@@ -105,6 +113,10 @@ def _product(command: TeachCommand) -> tuple[RecipeContent, ProductView]:
             before, view = version.content, make_view(version, public_key)
     else:
         name = "taught"  # a bundle may be called what no recipe may
+    if command.align == "none":
+        view = view.unaligned()
+    elif command.align is not None:
+        view = ProductView()  # what was drawn on the frame does not lie on the part
     content = follow_up(name, "", before)
     if command.settings is not None:
         given = read_product_settings(command.settings, name)
@@ -113,6 +125,16 @@ def _product(command: TeachCommand) -> tuple[RecipeContent, ProductView]:
     if command.mask is not None:
         view = replace(view, areas=read_mask_file(command.mask))
     return content, view
+
+
+def _alignment(command: TeachCommand) -> Alignment | None:
+    if command.align in (None, "none"):
+        return None
+    crop = None
+    if command.roi is not None:
+        x, y, width, height = command.roi
+        crop = Crop(x=x, y=y, width=width, height=height)
+    return Alignment(mode=AlignMode(command.align), reference=command.reference, roi=crop)
 
 
 def _published(command: TeachCommand, content: RecipeContent, built: BuiltModel) -> RecipeVersion:
@@ -135,6 +157,13 @@ def _check(command: TeachCommand) -> None:
         raise ConfigurationError(
             f"--teach {one_line(name)!r}: a name must have 1 to {MAX_NAME_LENGTH} plain characters."
         )
+    if command.align in (None, "none"):
+        for option, value in (("--reference", command.reference), ("--roi", command.roi)):
+            if value is not None:
+                raise ConfigurationError(
+                    f"{option} is only used when parts are aligned. Add --align "
+                    f"{', '.join(mode.value for mode in AlignMode)}."
+                )
     if command.output is None:
         if command.recipes is None:
             raise ConfigurationError(
@@ -181,6 +210,30 @@ def result_lines(taught: TaughtModel, bundle: TaughtBundle, read: ReadImages) ->
             f"few      {count} images show little of how good parts differ: expect good "
             "parts to be rejected that differ in other ways. Turned and shifted views "
             "show the same parts and do not count as more. Teach again with 20 or more."
+        )
+    return lines
+
+
+def _place_lines(built: BuiltModel) -> list[str]:
+    """Return how the part is found, and where it lies strangest; of a part that is not, nothing."""
+    locator = built.bundle.manifest.input.locator
+    if locator is None:
+        return []
+    roi = locator.roi
+    shown = "the version in force" if built.reference is None else one_line(built.reference)
+    lines = [
+        f"part     found by {shown}, region {roi.x},{roi.y},{roi.width},{roi.height} "
+        f"({locator.mode.value}), likeness {locator.least_likeness:.2f} or more"
+    ]
+    images = built.given.good
+    strange = strangeness([image.located for image in images])
+    for _, image in sorted(zip(strange, images, strict=True), key=lambda one: -one[0])[:_STRANGEST]:
+        located = image.located
+        assert located is not None  # read_images refuses the others
+        pose = located.pose
+        lines.append(
+            f"place    {pose.x:7.1f} {pose.y:7.1f} {pose.angle_deg:7.1f}° {located.likeness:.3f}  "
+            f"{one_line(image.path.name)}"
         )
     return lines
 

@@ -1,10 +1,11 @@
 """The page's actions: what a request holds, what the station carries out, and the result."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
+from edge.bundle.manifest import AlignMode, Crop
 from edge.contract.event import Datum
 from edge.hmi.contents import MAX_IMAGE_NUMBER, Capturing, Content
 from edge.hmi.masks import Drawing
@@ -105,6 +106,30 @@ class TeachStrikeBody(ActionBody):
     struck: bool
 
 
+class TeachAlignment(ActionBody):
+    """How the part is to be found before it is inspected."""
+
+    mode: AlignMode | None = Field(description="null: it is not looked for")
+    reference: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_IMAGE_NUMBER,
+        description="number of the image that shows the part; null: the most typical good one",
+    )
+    roi: Crop | None = Field(
+        default=None,
+        description="of the part in the reference, in pixels; null: what stands out there",
+    )
+
+    @model_validator(mode="after")
+    def _of_an_image(self) -> Self:
+        if self.mode is None and self.reference is not None:
+            raise ValueError("a reference is only used where the part is looked for")
+        if self.reference is None and self.roi is not None:
+            raise ValueError("a region needs the reference that it was drawn on")
+        return self
+
+
 class TeachBuildBody(ActionBody):
     views: bool = Field(default=False, description="learn up to 8 images turned and shifted, too")
     max_false_rejects: float | None = Field(
@@ -112,6 +137,9 @@ class TeachBuildBody(ActionBody):
         ge=0,
         le=0.5,
         description="of what is known to be good, from marks only; null: no more than until now",
+    )
+    alignment: TeachAlignment | None = Field(
+        default=None, description="null: as in the version in force"
     )
 
 

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge.bundle.manifest import AlignMode
 from edge.inspection.decision import Reason, Result
 from edge.settings.recipe import RecipeSettings
 
@@ -215,6 +216,16 @@ MAX_IMAGE_NUMBER = 1_000_000
 Capturing = Literal["off", "changed", "every"]
 
 
+class PartPlace(Content):
+    """Where the part was found in an image."""
+
+    x: float = Field(description="of the middle of the reference's region, in pixels of the image")
+    y: float
+    angle_deg: float = Field(description="of its turn, clockwise as seen")
+    likeness: float = Field(description="to the reference, at most 1")
+    strangeness: float = Field(description="how far it lies from where most parts lie")
+
+
 class CapturedImage(Content):
     """An image that was captured to teach with."""
 
@@ -234,6 +245,9 @@ class CapturedImage(Content):
     )
     doubtful: bool = Field(default=False, description="it looks like a defect")
     has_map: bool = False
+    place: PartPlace | None = Field(
+        default=None, description="null where the part was not looked for"
+    )
     before: Result | None = Field(
         default=None, description="what the recipe's model in force makes of it"
     )
@@ -281,6 +295,17 @@ class ThresholdChoiceRow(Content):
     missed: int = Field(description="of the defective")
 
 
+class TaughtAlignment(Content):
+    """How the candidate finds the part."""
+
+    mode: AlignMode
+    reference: int | None = Field(
+        description="number of the image that shows the part; null: as in the version before"
+    )
+    roi: Area = Field(description="of the part in the reference")
+    least_likeness: float = Field(description="that a part must reach")
+
+
 class TeachingResult(Content):
     """What the last build has learned."""
 
@@ -303,6 +328,9 @@ class TeachingResult(Content):
     )
     confidence: float | None
     counted: int | None = Field(description="images that the guarantee rests on")
+    alignment: TaughtAlignment | None = Field(
+        default=None, description="null: the part is not looked for"
+    )
     line: PartsCompared | None = Field(
         default=None, description="null unless it is learned from marks"
     )
@@ -342,6 +370,11 @@ class TeachingStatus(Content):
     begun_utc: str | None = None
     capturing: Capturing = "off"
     images: list[CapturedImage] = []
+    width_px: int = Field(default=0, description="of the images; 0 before the first one")
+    height_px: int = 0
+    aligned: AlignMode | None = Field(
+        default=None, description="how the version in force finds the part; null: it does not"
+    )
     most: int = Field(default=0, description="images at most")
     waiting: int = Field(default=0, description="images that were asked for and have not come")
     not_taken: int = 0

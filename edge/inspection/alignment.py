@@ -32,6 +32,18 @@ _SAMPLES_PER_PX = 2
 _NO_SHARE = 1e-3
 
 
+class ReferenceUnusable(FrameUnsuitable):
+    """A reference image, or the region of the part in it, by which nothing could be found.
+
+    Attributes:
+        blank: it shows almost nothing; else the region is too small, or lies outside.
+    """
+
+    def __init__(self, sentence: str, *, blank: bool = False) -> None:
+        super().__init__(sentence)
+        self.blank = blank
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
     """Where a part was found.
@@ -62,19 +74,19 @@ def make_locator(
         roi: where the part lies in it.
 
     Raises:
-        FrameUnsuitable: the region does not lie inside, is too small, or shows nothing that could
-            be found.
+        ReferenceUnusable: the region does not lie inside, is too small, or shows nothing that
+            could be found.
     """
     rows, columns = samples.shape[:2]
     if roi.x + roi.width > columns or roi.y + roi.height > rows:
-        raise FrameUnsuitable(
+        raise ReferenceUnusable(
             f"the region {roi.width}×{roi.height}+{roi.x}+{roi.y} does not fit the reference "
             f"image of {columns}×{rows}. Give one that lies inside."
         )
     scale = min(1.0, MAX_REFERENCE_PX / max(roi.width, roi.height))
     width, height = round(roi.width * scale), round(roi.height * scale)
     if min(width, height) < MIN_REFERENCE_PX:
-        raise FrameUnsuitable(
+        raise ReferenceUnusable(
             f"the region of {roi.width}×{roi.height} pixels is too small or too narrow to be "
             f"found again. Give one of {MIN_REFERENCE_PX} pixels at least, at most "
             f"{MAX_REFERENCE_PX // MIN_REFERENCE_PX} times as long as wide."
@@ -84,9 +96,10 @@ def make_locator(
     try:
         Template(grey, mode.most_turn_deg)
     except ValueError as error:
-        raise FrameUnsuitable(
+        raise ReferenceUnusable(
             f"the reference cannot be found again: {error}. Give an image and a region that show "
-            "the part with its outline."
+            "the part with its outline.",
+            blank=True,
         ) from error
     return Locator(
         mode=mode,
@@ -105,13 +118,13 @@ def reference_box(locator: Locator, crop: Crop | None) -> Box:
     """Return what is inspected, in pixels of the reference image.
 
     Raises:
-        FrameUnsuitable: the crop does not lie inside the reference image.
+        ReferenceUnusable: the crop does not lie inside the reference image.
     """
     region = crop or locator.roi
     if region.x + region.width > locator.frame_width or (
         region.y + region.height > locator.frame_height
     ):
-        raise FrameUnsuitable(
+        raise ReferenceUnusable(
             f"the crop {region.width}×{region.height}+{region.x}+{region.y} does not fit the "
             f"reference image of {locator.frame_width}×{locator.frame_height}, in which it lies "
             "where a model aligns parts. Change the crop."

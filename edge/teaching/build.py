@@ -2,23 +2,51 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge.bundle.manifest import AlignMode, Crop, InputSpec, Locator
 from edge.bundle.signing import load_private_key
 from edge.bundle.teacher import load_teacher
+from edge.errors import FrameUnsuitable, ImageUnreadable
+from edge.imaging.image_files import read_image
+from edge.inspection.preprocessing import to_samples
 from edge.recipes.folder import MODEL
 from edge.recipes.taught import TAUGHT_FILE, Taught
 from edge.teaching.golden_features import check_features
 from edge.teaching.images import ReadImages, TaughtImage, read_images
+from edge.teaching.part_reference import (
+    JUDGES,
+    LocatorChoice,
+    SeenImage,
+    most_typical,
+    tried_locator,
+    with_agreed_likeness,
+)
 from edge.teaching.product_view import ProductView
 from edge.teaching.refusals import TeachingRefused
 from edge.teaching.taught_bundle import Lesson, TaughtBundle, make_bundle
 from edge.teaching.teach import Progress, TaughtModel, TeachingImages, TeachingOrder, teach
 from edge.teaching.teacher_graph import TeacherGraph
 
+_NO_IMAGE = "no good image is left. Capture about 20."
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignment:
+    """How the part is to be found.
+
+    Attributes:
+        reference: file of an image that shows it; None takes the most typical good one.
+        roi: where the part lies there; None takes what stands out.
+    """
+
+    mode: AlignMode
+    reference: Path | None = None
+    roi: Crop | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +61,8 @@ class BuildOrder:
         passed: files of parts that passed; good, not learned, the threshold is held against them.
         defective, rejected: files of defects, marked and rejected, that it is held against, too.
         order: how they are learned.
+        alignment: the part is found by a new reference, in which the crop and mask of ``order``
+            lie then; None finds it as the view of ``order`` does, or not at all.
         threads: of inference.
         public_key: that must have signed the teacher; None asks for no signature.
         key, password: sign the bundle; None leaves it unsigned.
@@ -43,6 +73,7 @@ class BuildOrder:
     images: Sequence[Path]
     order: TeachingOrder
     threads: int
+    alignment: Alignment | None = None
     public_key: Path | None = None
     key: Path | None = None
     password: bytes | None = None
@@ -61,6 +92,7 @@ class BuiltModel:
         given: all that it was taught with.
         signature: of the manifest; None unsigned.
         view: where in its images the product is.
+        reference: name of the image by which the part is found; None where none was chosen now.
     """
 
     teacher_sha256: str
@@ -70,6 +102,7 @@ class BuiltModel:
     bundle: TaughtBundle
     signature: bytes | None
     view: ProductView
+    reference: str | None = None
 
     def order(self) -> Taught:
         """Return what a build needs to give the same model again."""
@@ -112,7 +145,12 @@ def build(
     """
     signer = load_private_key(asked.key, asked.password) if asked.key else None
     teacher = load_teacher(asked.teacher, asked.public_key)
-    spec = asked.order.view.applied(teacher.manifest.input)
+    view, reference = asked.order.view, None
+    if asked.alignment is not None:
+        progress("looking for the most typical image, or at the reference")
+        locator, reference = _chosen(asked, asked.alignment, teacher.manifest.input)
+        view = replace(view, locator=locator)
+    spec = view.applied(teacher.manifest.input)
     read = read_images([*asked.images, *asked.defective, *asked.rejected, *asked.passed], spec)
     given = TeachingImages(
         good=_among(read, asked.images),
@@ -122,16 +160,20 @@ def build(
         rejected=_among(read, asked.rejected),
     )
     if not given.good:
-        raise TeachingRefused("no good image is left. Capture about 20.", kind="no_images")
+        raise TeachingRefused(_NO_IMAGE, kind="no_images")
     read = ReadImages(tuple(given.good), read.repeated)
+    if asked.alignment is not None and view.locator is not None:
+        good = [image.located for image in (*given.good, *given.passed) if image.located]
+        view = replace(view, locator=with_agreed_likeness(view.locator, good))
+    order = replace(asked.order, view=view)
     graph = TeacherGraph(teacher, asked.threads)
     check_features(graph.features(), teacher.manifest)
-    taught = teach(given, graph, asked.order, progress)
+    taught = teach(given, graph, order, progress)
     lesson = Lesson(
         name=asked.name,
         created=now(),
         teacher=teacher,
-        order=asked.order,
+        order=order,
         images=given,
     )
     bundle = make_bundle(taught, graph, lesson, asked.threads)
@@ -143,8 +185,35 @@ def build(
         taught=taught,
         bundle=bundle,
         signature=signature,
-        view=asked.order.view,
+        view=view,
+        reference=reference,
     )
+
+
+def _chosen(asked: BuildOrder, alignment: Alignment, spec: InputSpec) -> tuple[Locator, str]:
+    """Return how the part is found, and the name of the image by which it is.
+
+    Raises:
+        TeachingRefused: an image cannot be read, or the part could not be found by it.
+    """
+    choice = LocatorChoice(mode=alignment.mode, roi=alignment.roi, crop=asked.order.view.crop)
+    if alignment.reference is not None:
+        return tried_locator(_seen(alignment.reference, spec), choice), alignment.reference.name
+    paths = asked.images
+    if not paths:
+        raise TeachingRefused(_NO_IMAGE, kind="no_images")
+    count = min(JUDGES, len(paths))
+    judges = [paths[index * len(paths) // count] for index in range(count)]
+    return most_typical([_seen(path, spec) for path in judges], choice)
+
+
+def _seen(path: Path, spec: InputSpec) -> SeenImage:
+    try:
+        return SeenImage(path.name, to_samples(read_image(path), spec))
+    except (ImageUnreadable, FrameUnsuitable) as error:
+        text = str(error)
+        text = text if text.startswith(str(path)) else f"{path}: {text}"
+        raise TeachingRefused(text, kind="unusable_images", n=1) from error
 
 
 def _among(read: ReadImages, paths: Sequence[Path]) -> tuple[TaughtImage, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from edge.atomic_files import write_all
-from edge.bundle.manifest import ThresholdMethod, load_bundle
+from edge.bundle.manifest import AlignMode, Crop, ThresholdMethod, load_bundle
 from edge.errors import StationError
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
@@ -29,13 +29,15 @@ from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.normalization import normalize, score_scale
 from edge.inspection.overlay import draw_overlay
-from edge.inspection.preprocessing import inspected_box
+from edge.inspection.pieces import frame_pieces
 from edge.recipes.folder import RecipeFolder
 from edge.section import Section
 from edge.system.priority import COMPUTES_BESIDE, lower_priority
-from edge.teaching.build import BuildOrder, BuiltModel, build
+from edge.teaching.build import Alignment, BuildOrder, BuiltModel, build
+from edge.teaching.images import TaughtImage
 from edge.teaching.learning import WrongBefore, choice_of_rate
 from edge.teaching.line_comparison import LineComparison, LineParts, compare
+from edge.teaching.part_reference import strangeness
 from edge.teaching.product_view import ProductView, make_view
 from edge.teaching.teach import ScoredImage, TeachingOrder
 
@@ -60,6 +62,18 @@ class RecipeAt(Section):
     version: int
 
 
+class AlignmentRequest(Section):
+    """How the part is to be found, as ``Alignment`` has it.
+
+    Attributes:
+        mode: None does not look for it.
+    """
+
+    mode: AlignMode | None
+    reference: str | None = None
+    roi: Crop | None = None
+
+
 class BuildRequest(Section):
     """What the station asks for.
 
@@ -71,6 +85,7 @@ class BuildRequest(Section):
         before, before_threshold: the ``.xml`` of the model in force, to compare with.
         line: file of ``LineParts`` to compare the candidate on; None compares on none.
         like: folder and version of a recipe by whose crop and mask the product is seen.
+        alignment: how the part is found; None as in ``like``.
         folder: gets the bundle and the maps; it is there and empty.
     """
 
@@ -86,6 +101,7 @@ class BuildRequest(Section):
     before: str | None
     before_threshold: float | None
     like: RecipeAt | None = None
+    alignment: AlignmentRequest | None = None
     line: str | None = None
     folder: str
     views: bool
@@ -113,6 +129,41 @@ class ImageScore(Section):
     after: Result
 
 
+class FoundPlace(Section):
+    """Where the part was found in an image.
+
+    Attributes:
+        x, y: of the middle of the reference's region, in pixels of the image.
+        angle_deg: of its turn, clockwise as seen.
+        likeness: to the reference, at most 1.
+        strangeness: how far it lies from where most parts lie.
+    """
+
+    name: str
+    x: float
+    y: float
+    angle_deg: float
+    likeness: float
+    strangeness: float
+
+
+class AlignmentResult(Section):
+    """How parts are found.
+
+    Attributes:
+        reference: name of the image that shows the part; None as in the version before.
+        roi: of the reference image.
+        least_likeness: that a part must reach.
+        places: where they were found; the strangest first.
+    """
+
+    mode: AlignMode
+    reference: str | None
+    roi: Crop
+    least_likeness: float
+    places: list[FoundPlace]
+
+
 class ThresholdOption(Section):
     """What a threshold would do that allows so many false rejects.
 
@@ -138,6 +189,7 @@ class BuildResult(Section):
         sha256: of the bundle's manifest.
         scored: the strangest first, defective ones among them; of one good image alone none.
         repeated: names of images that show the same as one before.
+        alignment: None of a product that is not looked for.
         guaranteed_rate, confidence, counted: of good parts that are rejected; None where nothing is
             guaranteed.
     """
@@ -158,6 +210,7 @@ class BuildResult(Section):
     guaranteed_rate: float | None
     confidence: float | None
     counted: int | None
+    alignment: AlignmentResult | None = None
     line: LineComparison | None = None
 
 
@@ -194,7 +247,7 @@ def main() -> int:
 
     try:
         order = _order(asked)
-        before = _judged_before(asked, order)
+        before = _judged_before(asked)
         built = build(_held_against(order, asked, before), progress)
         folder = Path(asked.folder)
         maps = _written_maps(built, folder)
@@ -223,10 +276,18 @@ def main() -> int:
 
 def _order(asked: BuildRequest) -> BuildOrder:
     public_key = Path(asked.public_key) if asked.public_key else None
-    view = ProductView()
-    if asked.like is not None:
-        recipes = RecipeFolder(Path(asked.like.folder))
-        view = make_view(recipes.load(asked.like.name, asked.like.version), public_key)
+    view, alignment = _view_before(asked), None
+    if asked.alignment is not None:
+        view = view.unaligned()
+        if asked.alignment.mode is not None:
+            # What was drawn on the frame does not lie on the part.
+            view = ProductView()
+            reference = asked.alignment.reference
+            alignment = Alignment(
+                mode=asked.alignment.mode,
+                reference=Path(reference) if reference is not None else None,
+                roi=asked.alignment.roi,
+            )
     return BuildOrder(
         name=asked.name,
         teacher=Path(asked.teacher),
@@ -236,10 +297,24 @@ def _order(asked: BuildRequest) -> BuildOrder:
         defective=[Path(path) for path in asked.defective],
         rejected=[Path(path) for path in asked.rejected],
         order=TeachingOrder(with_views=asked.views, view=view),
+        alignment=alignment,
         threads=asked.threads,
         public_key=public_key,
         key=Path(asked.key) if asked.key else None,
     )
+
+
+def _view_before(asked: BuildRequest) -> ProductView:
+    """Return how the version before looks at the product.
+
+    Raises:
+        StationError: its bundle or mask cannot be read.
+    """
+    if asked.like is None:
+        return ProductView()
+    recipes = RecipeFolder(Path(asked.like.folder))
+    version = recipes.load(asked.like.name, asked.like.version)
+    return make_view(version, Path(asked.public_key) if asked.public_key else None)
 
 
 def _held_against(
@@ -268,7 +343,7 @@ def _compared(asked: BuildRequest, line: str) -> LineComparison:
     return compare(Inspector(Detector(network), bundle.manifest), parts)
 
 
-def _judged_before(asked: BuildRequest, order: BuildOrder) -> dict[str, Result]:
+def _judged_before(asked: BuildRequest) -> dict[str, Result]:
     """Return by name what the model in force makes of each image; empty without one.
 
     Raises:
@@ -280,14 +355,14 @@ def _judged_before(asked: BuildRequest, order: BuildOrder) -> dict[str, Result]:
     network = CompiledModel(bundle, plan=RunPlan(threads=asked.threads))
     limits = Limits(image_threshold=asked.before_threshold)
     manifest = bundle.manifest
-    if manifest.input.locator is None:  # its crop and mask are those of the candidate
-        spec = order.order.view.applied(manifest.input)
+    if asked.like is not None:
+        spec = _view_before(asked).applied(manifest.input)
         manifest = manifest.model_copy(update={"input": spec})
     inspector = Inspector(Detector(network), manifest, limits)
     found = {}
-    for path in (*order.images, *order.passed, *order.defective, *order.rejected):
-        frame = Frame(pixels=read_image(path), number=0, captured_ns=0, captured_utc_ns=0)
-        found[path.name] = inspector.inspect(frame).decision.result
+    for path in (*asked.images, *asked.passed, *asked.defective, *asked.rejected):
+        frame = Frame(pixels=read_image(Path(path)), number=0, captured_ns=0, captured_utc_ns=0)
+        found[Path(path).name] = inspector.inspect(frame).decision.result
     return found
 
 
@@ -327,6 +402,37 @@ def _result(built: BuiltModel, maps: set[str], before: Mapping[str, Result]) -> 
         guaranteed_rate=found.rate if found is not None else None,
         confidence=found.confidence if found is not None else None,
         counted=found.count if found is not None else None,
+        alignment=_alignment(built),
+    )
+
+
+def _alignment(built: BuiltModel) -> AlignmentResult | None:
+    locator, given = built.bundle.manifest.input.locator, built.given
+    if locator is None:
+        return None
+    images = (*given.good, *given.passed, *given.held_against)
+    strange = strangeness([image.located for image in images])
+    ordered = sorted(zip(strange, images, strict=True), key=lambda item: -item[0])
+    return AlignmentResult(
+        mode=locator.mode,
+        reference=built.reference,
+        roi=locator.roi,
+        least_likeness=locator.least_likeness,
+        places=[_place(image, value) for value, image in ordered],
+    )
+
+
+def _place(image: TaughtImage, strange: float) -> FoundPlace:
+    located = image.located
+    assert located is not None  # read_images refuses the others
+    pose = located.pose
+    return FoundPlace(
+        name=image.path.name,
+        x=round(pose.x, 1),
+        y=round(pose.y, 1),
+        angle_deg=round(pose.angle_deg, 1),
+        likeness=round(located.likeness, 3),
+        strangeness=round(strange, 2),
     )
 
 
@@ -371,8 +477,9 @@ def _written_maps(built: BuiltModel, folder: Path) -> set[str]:
 
 def _inspection(built: BuiltModel, item: ScoredImage, shape: tuple[int, ...]) -> Inspection:
     """Return what the line would say of a taught image, had it not been taught with it."""
-    manifest = built.bundle.manifest
+    manifest, located = built.bundle.manifest, item.image.located
     threshold = manifest.threshold
+    box = frame_pieces(shape, manifest.input).whole
     scale = score_scale(threshold.image, manifest.normalization.image)
     return Inspection(
         decision=decide(item.raw.score, threshold.image),
@@ -382,7 +489,9 @@ def _inspection(built: BuiltModel, item: ScoredImage, shape: tuple[int, ...]) ->
         normalized_score=float(normalize(np.asarray(item.raw.score), scale)),
         decided_map=item.raw.anomaly_map,
         map_scale=score_scale(threshold.pixel, manifest.normalization.map),
-        placement=inspected_box(shape, manifest.input.crop),
+        map_box=box,
+        located=located,
+        placement=box if located is None else located.pose.enclosing(box, (shape[0], shape[1])),
     )
 
 

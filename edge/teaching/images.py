@@ -9,18 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import InputSpec
-from edge.errors import FrameUnsuitable, ImageUnreadable
+from edge.errors import FrameUnsuitable, ImageUnreadable, PartAmbiguous, PartNotFound
 from edge.imaging.content_hash import pixels_hash
 from edge.imaging.frame import PixelFormat, Pixels, pixel_format
 from edge.imaging.image_files import is_image, read_image
+from edge.inspection.alignment import Located
 from edge.inspection.areas import demand_size
+from edge.inspection.frame_prediction import view_frame
 from edge.inspection.plausibility import image_fault, image_statistics
-from edge.inspection.preprocessing import prepare
 from edge.teaching.refusals import TeachingRefused
 
 # More add little to a bank of a few thousand patches, and take memory and time.
 MAX_IMAGES = 500
 _MAX_NAMED = 5
+_MAX_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -32,12 +34,14 @@ class TaughtImage:
         content: SHA-256 of its pixels.
         pixel_format: as it is stored.
         prepared: ``(H, W, 3) uint8``, the model's input.
+        located: where the part was found in it; None of a product that is not looked for.
     """
 
     path: Path
     content: bytes
     pixel_format: PixelFormat
     prepared: NDArray[np.uint8]
+    located: Located | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,10 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
 
     Raises:
         TeachingRefused: names the files that are unreadable, cut, dark, white, without contrast, of
-            another size or of a format that is not taken.
+            another size or of a format that is not taken; or those in which the part is not found.
     """
     faults: list[str] = []
+    without_part: dict[Path, str] = {}
     images: dict[bytes, TaughtImage] = {}
     repeated: list[Path] = []
     sizes: dict[Path, tuple[int, int]] = {}
@@ -95,6 +100,9 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
             pixels = read_image(path)
             sizes[path] = (pixels.shape[1], pixels.shape[0])
             image = taught_image(path, pixels, spec)
+        except (PartNotFound, PartAmbiguous) as error:
+            without_part[path] = str(error)
+            continue
         except (ImageUnreadable, FrameUnsuitable) as error:
             text = str(error)
             faults.append(text if text.startswith(str(path)) else f"{path}: {text}")
@@ -112,6 +120,16 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
     ]
     if faults:
         raise TeachingRefused(*_named(faults), kind="unusable_images", n=len(faults))
+    if without_part:
+        raise TeachingRefused(
+            f"the part was not found in {len(without_part)} of {len(paths)} images. Remove those "
+            "that do not show it whole, or choose another reference, region or alignment:",
+            *_listed([f"{path}: {why}" for path, why in without_part.items()]),
+            kind="part_not_found",
+            n=len(without_part),
+            of=len(paths),
+            images=", ".join(path.stem for path in [*without_part][:_MAX_LISTED]),
+        )
     return ReadImages(tuple(images.values()), tuple(repeated))
 
 
@@ -120,22 +138,33 @@ def taught_image(path: Path, pixels: Pixels, spec: InputSpec) -> TaughtImage:
 
     Raises:
         FrameUnsuitable: it is of another format, too small, or shows nothing.
+        PartNotFound, PartAmbiguous: the part is looked for, and it is not to be found.
     """
     found = pixel_format(pixels)
     if found is None or found.is_16_bit:
         raise FrameUnsuitable("16-bit images cannot be used for teaching. Save it with 8 bits.")
     demand_size(pixels.shape, spec)
-    prepared = prepare(pixels, spec)
+    view = view_frame(pixels, spec)
+    prepared = np.empty((spec.height, spec.width, 3), np.uint8)
+    view.fill(0, prepared)
     fault = image_fault(image_statistics(prepared))
     if fault is not None:
         raise FrameUnsuitable(fault[1])
     return TaughtImage(
-        path=path, content=pixels_hash(pixels), pixel_format=found, prepared=prepared
+        path=path,
+        content=pixels_hash(pixels),
+        pixel_format=found,
+        prepared=prepared,
+        located=view.located,
     )
 
 
 def _named(faults: Sequence[str]) -> Iterable[str]:
     yield (f"{len(faults)} images cannot be used for teaching. Remove them, or capture them again:")
+    yield from _listed(faults)
+
+
+def _listed(faults: Sequence[str]) -> Iterable[str]:
     yield from faults[:_MAX_NAMED]
     if len(faults) > _MAX_NAMED:
         yield f"and {len(faults) - _MAX_NAMED} more."

@@ -1,4 +1,4 @@
-"""What of an image a product is taught and judged by: its crop, and what a mask leaves."""
+"""What of an image a product is taught and judged by: its part, its crop, what a mask leaves."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Areas, Crop, InputSpec, OutputSpec, load_bundle
+from edge.bundle.manifest import Areas, Crop, InputSpec, Locator, OutputSpec, load_bundle
 from edge.bundle.mask_file import read_mask_file
 from edge.inspection.areas import CountedAreas, common_score, counted_areas, counted_tiles
 from edge.inspection.pieces import frame_pieces
@@ -19,34 +19,41 @@ class ProductView:
     """Where in its images a product is looked at.
 
     Attributes:
-        crop: in frame pixels; None is all of the frame.
+        crop: in frame pixels; None is all of the frame. With a locator both it and the areas lie
+            in the reference image, and without a crop the locator's region is looked at.
         areas: what of it counts; None counts all.
+        locator: how the part is found; None looks at the same place of every frame.
     """
 
     crop: Crop | None = None
     areas: Areas | None = None
+    locator: Locator | None = None
 
     def applied(self, spec: InputSpec) -> InputSpec:
         """Return how images are prepared for a model of the product."""
-        return spec.model_copy(update={"crop": self.crop, "areas": self.areas})
+        own = {"crop": self.crop, "areas": self.areas, "locator": self.locator}
+        return spec.model_copy(update=own)
+
+    def unaligned(self) -> "ProductView":
+        """Return how the product is looked at where its part is not looked for.
+
+        Crop and mask that lie on the part have no place in the frame.
+        """
+        return self if self.locator is None else ProductView()
 
 
 def make_view(version: RecipeVersion, public_key: Path | None = None) -> ProductView:
     """Return how a version of a recipe looks at its product, so that the next one does it alike.
 
-    Of one that finds its parts first nothing is taken: its crop and mask lie on the part, and a
-    taught model does not find it.
-
     Raises:
         StationError: bundle or mask cannot be read.
     """
     spec = load_bundle(version.model, public_key).manifest.input
-    if spec.locator is not None:
-        return ProductView()
     mask = version.mask
     return ProductView(
         crop=version.content.camera.crop or spec.crop,
         areas=read_mask_file(mask) if mask is not None else spec.areas,
+        locator=spec.locator,
     )
 
 

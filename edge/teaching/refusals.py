@@ -16,6 +16,7 @@ RefusalKind = Literal[
     "enough",
     "no_part_comes",
     "no_such_image",
+    "no_reference",
     "building",
     "views_off",
     "no_images",
@@ -24,6 +25,10 @@ RefusalKind = Literal[
     "struck_since",
     # Of a build.
     "unusable_images",
+    "part_not_found",
+    "reference_blank",
+    "reference_region",
+    "reference_ambiguous",
     "one_image",
     "views_and_mask",
     "all_strange",

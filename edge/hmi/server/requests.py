@@ -138,7 +138,7 @@ class FilePath(Content):
 
 
 class TaughtImagePath(Content):
-    which: Literal["images", "maps"]
+    which: Literal["images", "large", "maps"]
     number: int = Field(ge=1, le=MAX_IMAGE_NUMBER)
 
 

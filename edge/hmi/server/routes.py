@@ -258,8 +258,8 @@ def make_operations(handlers: Handlers) -> list[Operation]:
         Operation(
             path="/teach/{which}/{number}",
             handler=handlers.taught_image,
-            summary="An image that is taught with, small (`images`), or what is strange about it "
-            "to a bank without it (`maps`)",
+            summary="An image that is taught with, small (`images`) or to draw on (`large`), or "
+            "what is strange about it to a bank without it (`maps`)",
             path_model=TaughtImagePath,
             answers={200: Answer("an image", ("image/jpeg",))},
             refusals=(*_ALL, 404),

@@ -14,15 +14,16 @@ class TaughtImages:
         self._folder = folder
 
     def read(self, which: str, number: int, build: int | None) -> bytes | None:
-        """Return a small image or its map of a build; None where there is none.
+        """Return a small image, a larger one, or a map of a build; None where there is none.
 
         The path is made of numbers and of names of ours, never of what a browser sent.
         """
         if self._folder is None or (which == "maps" and build is None):
             return None
-        place = "images" if which == "images" else f"candidate-{build}"
+        place = f"candidate-{build}" if which == "maps" else "images"
+        name = f"{number:04d}{'.large' if which == 'large' else ''}.jpg"
         try:
-            with open(self._folder / place / f"{number:04d}.jpg", "rb", opener=_no_link) as file:
+            with open(self._folder / place / name, "rb", opener=_no_link) as file:
                 return file.read(_MAX_BYTES)
         except OSError:  # gone since
             return None

@@ -1,16 +1,18 @@
 // Teaching: images are captured and struck out, a candidate is built, tried beside the line, released.
 
+import * as align from "./align.js";
 import { $, act, actor, badge, clock, make, number, percent, raw, renew, toast } from "./dom.js";
 import { language, own, t } from "./texts.js";
 
 let status = null, teaching = null, acting = false, part = null, shownBuild = null, loading = false;
 
 export function start() {
+  align.start();
   $("teach-begin").addEventListener("submit", (event) => { event.preventDefault(); carryOut("teach", { recipe: $("teach-recipe").value }, () => t("teach_begun")); });
   $("teach-learn").addEventListener("click", () => { if ($("teach-begin").reportValidity()) { toast(t("loading")); carryOut("teach", { recipe: $("teach-recipe").value, learn: true }, () => t("teach_learning")); } });
   $("teach-one").addEventListener("click", () => carryOut("teach_capture", {}));
   for (const button of $("teach-automatic").children) button.addEventListener("click", () => carryOut("teach_capture", { automatic: button.dataset.capturing }));
-  $("teach-build").addEventListener("click", () => carryOut("teach_build", { views: $("teach-views").checked }));
+  $("teach-build").addEventListener("click", () => carryOut("teach_build", { views: $("teach-views").checked, alignment: align.choice() }));
   $("teach-try").addEventListener("click", () => { toast(t("loading")); carryOut("teach_trial", { running: !teaching?.trial?.running }, (done, running) => t(running ? "teach_trial_begun" : "teach_trial_over")); });
   $("teach-release").addEventListener("submit", (event) => { event.preventDefault(); toast(t("loading")); carryOut("teach_release", { comment: event.target.elements.comment.value }, (done) => { event.target.reset(); return t("teach_released", done); }); });
   $("teach-end").addEventListener("click", () => { if (confirm(t("teach_end_sure"))) carryOut("teach_end", {}, () => t("teach_ended")); });
@@ -54,6 +56,8 @@ function show() {
   if ($("teach-views-label").hidden) $("teach-views").checked = false;
   $("teach-step").textContent = building ? t("teach_step", { n: teaching.step }) : "";
   $("teach-refused").replaceChildren(...(teaching.refused.length ? [whyRefused()] : []));
+  align.take(teaching);
+  align.showPlaces();
   showResult();
   showOptions();
   showLine();
@@ -71,8 +75,11 @@ function whyNot() {
 
 function whyRefused() {
   const sentences = teaching.refused.join("\n"), kind = `refused_${teaching.refused_kind}`;
-  if (language() === "en" || !own(kind)) return make("span", { lang: "en" }, sentences);
-  return make("span", { title: sentences }, t(kind, teaching.refused_data));
+  // Of a box that was drawn here the page has words of its own in English, too.
+  if ((language() === "en" && !kind.startsWith("refused_reference")) || !own(kind)) return make("span", { lang: "en" }, sentences);
+  const names = { ...teaching.refused_data };
+  if (names.images) names.images = names.images.replace(/\b0+/g, ""); // files by number
+  return make("span", { title: sentences }, t(kind, names));
 }
 
 function allow() {
@@ -111,7 +118,7 @@ function showOptions() {
   const found = teaching.result, options = found?.options ?? [];
   $("teach-choice").hidden = !options.length;
   renew($("teach-options"), options, (one) => `${one.rate} ${found.build} ${language()}`, (one) => make("li", {},
-    make("button", { type: "button", "data-acts": true, "aria-pressed": String(one.rate === found.max_false_rejects), onclick: () => carryOut("teach_build", { max_false_rejects: one.rate }) },
+    make("button", { type: "button", "data-acts": true, "aria-pressed": String(one.rate === found.max_false_rejects), onclick: () => carryOut("teach_build", { max_false_rejects: one.rate, alignment: align.choice() }) },
       t("teach_option", { rate: percent(one.rate), rejected: number(one.rejected), good: number(found.known_good), missed: number(one.missed), defective: number(found.defective) }))));
 }
 

@@ -1,9 +1,10 @@
 // Every word on the page, in English and Korean.
 
+import * as align from "./align_texts.js";
 import * as mask from "./mask_texts.js";
 
 const en = {
-  ...mask.en,
+  ...mask.en, ...align.en,
   skip: "Skip to content", views: "Views", line: "Line", parts: "Parts", control: "Control",
   simulated: "Simulated", theme: "Light or dark", unlock: "Unlock actions", locked_tool: "Lock actions",
   newest_verdict: "Newest verdict", score: "Score", part: "Part", decided: "Decided", live: "Live image",
@@ -119,7 +120,7 @@ const en = {
 };
 
 const ko = {
-  ...mask.ko,
+  ...mask.ko, ...align.ko,
   skip: "본문으로 이동", views: "화면", line: "라인", parts: "부품", control: "제어",
   simulated: "모의 실행", theme: "밝게/어둡게", unlock: "조작 잠금 해제", locked_tool: "조작 잠그기",
   newest_verdict: "최근 판정", score: "점수", part: "부품", decided: "판정 시각", live: "실시간 영상",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
+from edge.bundle.manifest import AlignMode, load_bundle
 from edge.bundle.teacher import load_teacher
 from edge.contract.encoding import utc_text
 from edge.contract.event import Datum, Event, Severity
@@ -32,6 +33,7 @@ from edge.hmi.actions import (
     MarkedImage,
     ReleaseCandidate,
     StrikeOut,
+    TeachAlignment,
     TeachBuildBody,
     TeachingAction,
     TeachingChanged,
@@ -66,7 +68,12 @@ from edge.station.model.recipe_limits import demand_callable
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.sinks import memory_bytes
 from edge.system.priority import READ_BESIDE
-from edge.teaching.build_process import BuildReport, BuildRequest, RecipeAt
+from edge.teaching.build_process import (
+    AlignmentRequest,
+    BuildReport,
+    BuildRequest,
+    RecipeAt,
+)
 from edge.teaching.images import taught_image
 from edge.teaching.learning import parts_beside_marks
 from edge.teaching.refusals import TeachingNotPossible
@@ -163,6 +170,9 @@ class Teaching:
                     "begun_utc": session.begun_utc,
                     "capturing": session.capturing,
                     "images": list(session.images),
+                    "width_px": session.size[1] if session.size is not None else 0,
+                    "height_px": session.size[0] if session.size is not None else 0,
+                    "aligned": session.aligned,
                     "most": self._max_images,
                     "waiting": session.asked,
                     "not_taken": session.not_taken,
@@ -222,6 +232,7 @@ class Teaching:
             by=actor.name,
             begun_utc=utc_text(time.time_ns()),
             spec=spec,
+            aligned=self._aligned(recipe),
             used_s=time.monotonic(),
             inspected=tuple(action.inspected),
         )
@@ -431,6 +442,7 @@ class Teaching:
                 raise TeachingNotPossible(
                     "no image is left. Capture 20 good parts.", kind="no_images"
                 )
+            alignment = self._alignment(asked.alignment, taught)
             before, before_threshold = self._before(session)
             self._stop_trial(session)
             folder = self._folder.begin_build(session.builds + 1)
@@ -454,6 +466,7 @@ class Teaching:
                     before=before,
                     before_threshold=before_threshold,
                     like=self._like(session),
+                    alignment=alignment,
                     line=str(line) if line is not None else None,
                     folder=str(folder),
                     views=views,
@@ -463,6 +476,41 @@ class Teaching:
                 )
             )
             return self._changed(session)
+
+    def _alignment(
+        self, asked: TeachAlignment | None, taught: Sequence[CapturedImage]
+    ) -> AlignmentRequest | None:
+        """Return how the part is to be found; None as in the version in force.
+
+        Raises:
+            TeachingNotPossible: the reference is no good image that is taught with.
+        """
+        if asked is None:
+            return None
+        number = asked.reference
+        if number is None:
+            return AlignmentRequest(mode=asked.mode)
+        if all(image.number != number for image in taught if image.is_learned):
+            raise TeachingNotPossible(
+                f"image {number} cannot be the reference: it is excluded, or not a good one. "
+                "Choose another, or use it again.",
+                kind="no_reference",
+                n=number,
+            )
+        path = str(self._folder.image(number))
+        return AlignmentRequest(mode=asked.mode, reference=path, roi=asked.roi)
+
+    def _aligned(self, recipe: str) -> AlignMode | None:
+        """Return how the version in force finds its part.
+
+        Raises:
+            StationError: its bundle cannot be read.
+        """
+        version = self._version_in_force(recipe)
+        if version is None:
+            return None
+        locator = load_bundle(version.model, self._public_key).manifest.input.locator
+        return locator.mode if locator is not None else None
 
     def _paths(self, images: Iterable[CapturedImage]) -> list[str]:
         return [str(self._folder.image(image.number)) for image in images]
@@ -842,6 +890,9 @@ class Teaching:
                     "recipe": session.recipe,
                     "images": report.result.images,
                     "left_out": report.result.left_out,
+                    "align": report.result.alignment.mode.value
+                    if report.result.alignment is not None
+                    else None,
                     "threshold": report.result.threshold,
                     "model_sha256": report.result.sha256,
                 },

@@ -3,6 +3,7 @@
 ::
 
     FOLDER/images/0001.png, 0001.jpg     as captured, and small
+    FOLDER/images/0001.large.jpg         to draw on, as large as a screen
     FOLDER/candidate-1/                  of the newest build: model.xml, .bin, .json, .sig, 0001.jpg
 """
 
@@ -22,7 +23,7 @@ from edge.teaching.line_comparison import LineParts
 FOLDER = "teaching"
 LINE_FILE = "line.json"
 IMAGES, CANDIDATE = "images", "candidate"
-_THUMBNAIL_PX = 320
+_THUMBNAIL_PX, _LARGE_PX = 320, 1280
 # Fast, and half the size of the samples: they are read more often than written.
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 80]
@@ -55,20 +56,19 @@ class TeachingFolder:
         return self.path / IMAGES / f"{number:04d}.png"
 
     def keep(self, number: int, pixels: Pixels) -> None:
-        """Write an image without loss, and a small one beside it.
+        """Write an image without loss, a small one beside it, and one to draw on.
 
         Args:
             pixels: of 8 bits.
 
         Raises:
-            OutputNotWritable: the disk refused it; neither is there.
+            OutputNotWritable: the disk refused it; none of them is there.
         """
-        path, thumbnail = self.image(number), self.image(number).with_suffix(".jpg")
-        height = max(1, round(pixels.shape[0] * _THUMBNAIL_PX / pixels.shape[1]))
-        small = cv2.resize(pixels, (_THUMBNAIL_PX, height), interpolation=cv2.INTER_AREA)
-        shown = small if small.ndim == 2 else small[:, :, :3]
+        path = self.image(number)
+        large = min(_LARGE_PX, pixels.shape[1])
         files = (
-            (thumbnail, cv2.imencode(".jpg", shown, _JPEG)[1].tobytes()),
+            (path.with_suffix(".jpg"), _small(pixels, _THUMBNAIL_PX)),
+            (path.with_suffix(".large.jpg"), _small(pixels, large)),
             (path, cv2.imencode(".png", pixels, _PNG)[1].tobytes()),
         )
         write_all(files, durable=False)  # a power cut ends the session in any case
@@ -111,6 +111,14 @@ class TeachingFolder:
     def drop_build(self, build: int) -> None:
         """Remove a build."""
         shutil.rmtree(self.candidate(build), ignore_errors=True)
+
+
+def _small(pixels: Pixels, width: int) -> bytes:
+    """Return a JPEG of a width."""
+    height = max(1, round(pixels.shape[0] * width / pixels.shape[1]))
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    shown = small if small.ndim == 2 else small[:, :, :3]
+    return cv2.imencode(".jpg", shown, _JPEG)[1].tobytes()
 
 
 def teaching_folder(journal_folder: Path) -> TeachingFolder:

@@ -4,14 +4,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.manifest import AlignMode, InputSpec
 from edge.contract.event import Datum
 from edge.hmi.actions import InspectedPart
 from edge.hmi.contents import (
     CapturedImage,
     Capturing,
     NotTakenKind,
+    PartPlace,
     PartsCompared,
+    TaughtAlignment,
     TeachingResult,
     ThresholdChoiceRow,
     TrialPart,
@@ -19,7 +21,7 @@ from edge.hmi.contents import (
 )
 from edge.hmi.station_end.build_process import Build
 from edge.inspection.inspector import Inspection, Inspector
-from edge.teaching.build_process import BuildResult
+from edge.teaching.build_process import AlignmentResult, BuildResult
 from edge.teaching.scene import Look
 
 # Verdicts on trial that one event holds, and so long they wait for it.
@@ -95,6 +97,7 @@ class TeachingSession:
 
     Attributes:
         spec: of the teacher's input.
+        aligned: how the version in force finds the part; None where it does not.
         used_s: monotonic time of the last action.
         contents: numbers of images by the SHA-256 of their pixels.
         size: shape of every image.
@@ -112,6 +115,7 @@ class TeachingSession:
     begun_utc: str
     spec: InputSpec
     used_s: float
+    aligned: AlignMode | None = None
     images: list[CapturedImage] = field(default_factory=list)
     contents: dict[bytes, int] = field(default_factory=dict)
     size: tuple[int, ...] | None = None
@@ -153,19 +157,28 @@ class TeachingSession:
 
 def with_scores(images: Sequence[CapturedImage], result: BuildResult) -> list[CapturedImage]:
     """Return the images with what a build says of each; of others nothing."""
-    scored = {int(one.name.partition(".")[0]): one for one in result.scored}
+    scored = {_number(one.name): one for one in result.scored}
+    aligned = result.alignment
+    places = {_number(one.name): one for one in aligned.places} if aligned is not None else {}
     found = []
     for image in images:
-        one = scored.get(image.number)
+        one, place = scored.get(image.number), places.get(image.number)
         scores = {
             "score": one.score if one is not None else None,
             "doubtful": one is not None and one.doubtful,
             "has_map": one is not None and one.has_map,
             "before": one.before if one is not None else None,
             "after": one.after if one is not None else None,
+            "place": PartPlace.model_validate(place.model_dump(exclude={"name"}))
+            if place is not None
+            else None,
         }
         found.append(image.model_copy(update=scores))
     return found
+
+
+def _number(name: str) -> int:
+    return int(name.partition(".")[0])
 
 
 def shown_result(build: int, result: BuildResult) -> TeachingResult:
@@ -188,7 +201,20 @@ def shown_result(build: int, result: BuildResult) -> TeachingResult:
         guaranteed_rate=result.guaranteed_rate,
         confidence=result.confidence,
         counted=result.counted,
+        alignment=_shown_alignment(result.alignment),
         line=None
         if result.line is None
         else PartsCompared.model_validate(result.line.model_dump()),
+    )
+
+
+def _shown_alignment(found: AlignmentResult | None) -> TaughtAlignment | None:
+    if found is None:
+        return None
+    roi = found.roi
+    return TaughtAlignment(
+        mode=found.mode,
+        reference=_number(found.reference) if found.reference is not None else None,
+        roi=(roi.x, roi.y, roi.width, roi.height),
+        least_likeness=found.least_likeness,
     )

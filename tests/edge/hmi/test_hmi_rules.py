@@ -587,7 +587,8 @@ def test_a_page_needs_a_journal(tmp_path: Path) -> None:
 
 def test_every_event_and_every_hint_has_a_text_in_every_language() -> None:
     code = "".join(path.read_text("utf-8") for path in sorted(EDGE.rglob("*.py")))
-    texts = (EDGE / "hmi" / "static" / "texts.js").read_text("utf-8")
+    static = EDGE / "hmi" / "static"
+    texts = "".join(path.read_text("utf-8") for path in sorted(static.glob("*texts.js")))
     kinds = {*re.findall(r'\bEvent\(\s*"([a-z_]+)"', code), "images_taken", "images_skipped"}
     kinds |= {change.value for change in Change} | {PASSED, FAILED}
     hints = {PACKET_LIMIT, *re.findall(r'"(\w+)"', inspect.getsource(MqttPublisher._hints))}

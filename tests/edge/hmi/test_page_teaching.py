@@ -13,15 +13,21 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from edge.bundle.manifest import AlignMode, Crop
 from edge.errors import BundleError, StationError
 from edge.hmi.actions import (
     Actor,
     BeginTeaching,
+    BuildCandidate,
     CaptureToTeach,
     InspectedPart,
     MarkedImage,
+    StrikeOut,
+    TeachAlignment,
     TeachBody,
+    TeachBuildBody,
     TeachCaptureBody,
+    TeachStrikeBody,
 )
 from edge.hmi.station_end.teaching import Teaching, TeachingServices
 from edge.imaging.content_hash import pixels_hash
@@ -311,6 +317,21 @@ def test_what_shows_no_good_part_is_not_taken_to_teach_with(tmp_path: Path, teac
     assert bench.capture(np.ascontiguousarray(good[:, ::-1])) == ""
     with pytest.raises(TeachingNotPossible, match=r"recipes\.max_images"):
         bench.capture(good)
+
+
+def test_an_excluded_image_is_no_reference_of_a_part(tmp_path: Path, teacher: Path) -> None:
+    bench, kim = Bench(tmp_path, teacher), Actor("Kim", "1.2.3.4")
+    bench.begin()
+    good = read_image(DEMO / "frames" / "00_good.jpg")
+    assert bench.capture(good) == bench.capture(np.ascontiguousarray(good[::-1])) == ""
+    bench.teaching.do(StrikeOut(body=TeachStrikeBody(number=2, struck=True)), kim)
+    asked = TeachAlignment(mode=AlignMode.SHIFT, reference=2)
+    with pytest.raises(TeachingNotPossible, match="it is excluded") as refused:
+        bench.teaching.do(BuildCandidate(body=TeachBuildBody(alignment=asked)), kim)
+    assert (refused.value.kind, refused.value.data) == ("no_reference", {"n": 2})
+    assert bench.teaching.status().phase == "collecting"
+    with pytest.raises(ValueError, match="a region needs the reference"):
+        TeachAlignment(mode=AlignMode.SHIFT, roi=Crop(x=0, y=0, width=9, height=9))
 
 
 def taught_recipe(recipes: RecipeFolder, bundle: Path, images: list[Path]) -> None:
