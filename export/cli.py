@@ -35,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if parsed.verify is not None:
         return run_command("export-model", "export", lambda: _verify(parsed.verify))
-    if parsed.output is None:
-        parser.error("-o NAME.xml is missing: the bundle to write")
+    _check_target(parser, parsed)
     if parsed.from_anomalib is not None:
         _refuse_others(parser, parsed)
         return in_own_process(
@@ -76,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="NAME.xml",
-        help="bundle to write; its folder must exist",
+        help="bundle to write; its folder must exist (or --recipes DIR --name NAME)",
     )
     parser.add_argument(
         "--precision",
@@ -149,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "input size of a graph that accepts any (default: the size to which it "
         "resizes)",
     )
+    _add_recipe(parser.add_argument_group("a recipe's next version, instead of -o"))
     _add_teacher(parser.add_argument_group("with --teacher"))
     parser.add_argument(
         "--verify",
@@ -158,6 +158,49 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"export-model {edge.__version__}")
     return parser
+
+
+def _add_recipe(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--recipes", type=Path, metavar="DIR", help="folder of recipes, as recipes.folder"
+    )
+    group.add_argument(
+        "--name", help="recipe that gets the next version; it is not in force until it is put so"
+    )
+    group.add_argument(
+        "--key", type=Path, metavar="FILE", help="ed25519 private key, PEM, that signs the bundle"
+    )
+
+
+def _check_target(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
+    """Demand one place to write to, and refuse options that it would leave out."""
+    if parsed.recipes is None:
+        if parsed.name is not None or parsed.key is not None:
+            parser.error(
+                "--name and --key need --recipes DIR; a bundle that is written with -o is signed "
+                "with edge-sign"
+            )
+        if parsed.output is None:
+            parser.error(
+                "-o NAME.xml is missing: the bundle to write; or --recipes DIR --name NAME, the "
+                "recipe that gets the next version"
+            )
+        return
+    if parsed.name is None:
+        parser.error("--recipes needs --name NAME, the recipe that gets the next version")
+    given = {
+        "-o": parsed.output is not None,
+        "--report": parsed.report,
+        "--onnx": parsed.onnx,
+        "--teacher": parsed.teacher,
+        "--from-anomalib": parsed.from_anomalib is not None,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            parser.error(
+                f"{option} cannot be combined with --recipes. Write a bundle with -o, and add it: "
+                "edge-run --recipe add"
+            )
 
 
 def _add_teacher(group: "argparse._ArgumentGroup") -> None:
@@ -222,8 +265,11 @@ def _teacher(parsed: argparse.Namespace) -> int:
 
 def _export(parsed: argparse.Namespace) -> int:
     # torch takes seconds to import; --help must not wait for it.
+    from edge.bundle.manifest import Manifest
+    from edge.recipes.folder import use_command
     from export.accuracy import AccuracyBudget
     from export.bundle import ExportRequest, export_bundle, summary
+    from export.recipe_version import RecipeTarget, export_version
     from export.variants import ExportPrecision
     from training.checkpoint import load_checkpoint
 
@@ -241,8 +287,17 @@ def _export(parsed: argparse.Namespace) -> int:
         onnx=parsed.onnx,
         report=parsed.report,
     )
-    manifest = export_bundle(load_checkpoint(parsed.checkpoint), parsed.output, request)
-    print_line(summary(manifest, parsed.output))
+
+    def write(output: Path) -> Manifest:
+        return export_bundle(load_checkpoint(parsed.checkpoint), output, request)
+
+    if parsed.recipes is None:
+        print_line(summary(write(parsed.output), parsed.output))
+        return 0
+    target = RecipeTarget(folder=parsed.recipes, name=parsed.name, key=parsed.key)
+    manifest, version = export_version(target, parsed.checkpoint, write)
+    print_line(summary(manifest, version.model))
+    print_line(f"{version}, not in force. Put it in force: {use_command(version)}")
     return 0
 
 

@@ -6,6 +6,7 @@ Keys are PEM files as openssl makes them, and openssl signs the same::
     openssl pkey -in release.pem -pubout -out release.pub.pem
 """
 
+import getpass
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,17 @@ def is_encrypted(private_key_path: Path) -> bool:
         PrivateKeyUnusable: the file cannot be read.
     """
     return b"ENCRYPTED" in read_key_file(private_key_path, PrivateKeyUnusable)
+
+
+def ask_password(private_key_path: Path) -> bytes | None:
+    """Ask for the password of an encrypted key: on the command line everybody could read it.
+
+    Raises:
+        PrivateKeyUnusable: the file cannot be read.
+    """
+    if not is_encrypted(private_key_path):
+        return None
+    return getpass.getpass(f"password of {private_key_path}: ").encode()
 
 
 def load_private_key(path: Path, password: bytes | None = None) -> "Ed25519PrivateKey":

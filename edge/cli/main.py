@@ -288,8 +288,8 @@ def _recipes_folder(options: argparse.Namespace, settings: "Settings | None") ->
 
 def _challenge(options: argparse.Namespace) -> int:
     # OpenVINO, OpenCV and numba
+    from edge.bundle.signing import ask_password
     from edge.challenge.run import StudyOrder, run_challenge
-    from edge.cli.sign import ask_password
     from edge.station.model.tuning import tuning_path
     from edge.station.recording.journal_folder import journal_folder_seen_from
 
@@ -366,7 +366,7 @@ def _run_teach(
 ) -> None:
     lower_priority(COMPUTES_BESIDE)  # before the libraries are loaded, too
     # OpenVINO, OpenCV and numba
-    from edge.cli.sign import ask_password
+    from edge.bundle.signing import ask_password
     from edge.cli.teach import TeachCommand, run_teach
     from edge.station.model.recipe_limits import demand_callable
 

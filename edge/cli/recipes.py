@@ -1,18 +1,16 @@
 """``edge-run --recipe``: recipes listed, shown, put in force, and carried to the next station."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bundle.manifest import load_bundle
 from edge.bundle.mask_file import mask_content, read_mask_file
-from edge.bundle.signing import load_private_key
-from edge.cli.sign import ask_password
+from edge.bundle.signing import ask_password, load_private_key
 from edge.errors import ConfigurationError
 from edge.recipes.archive import export_recipe, import_recipe, read_archive_manifest
 from edge.recipes.content import RecipeContent, read_product_settings, recipe_yaml
-from edge.recipes.folder import MASK_FILE, MODEL, RecipeFolder, RecipeVersion
+from edge.recipes.folder import MASK_FILE, RecipeFolder, RecipeVersion, bundle_copier, use_command
 from edge.recipes.names import recipe_name
 
 
@@ -90,12 +88,6 @@ def run_recipe_command(
             )
 
 
-def use_command(version: RecipeVersion) -> str:
-    """Return the command that puts a version in force."""
-    folder = version.folder.parents[2]
-    return f"edge-run --recipe use '{version.name}@{version.version}' --recipes '{folder}'"
-
-
 def read_content(name: str, settings: Path | None) -> RecipeContent:
     """Return what a new version says of its product.
 
@@ -110,7 +102,6 @@ def read_content(name: str, settings: Path | None) -> RecipeContent:
 
 def _copied(bundle: Path, mask: Path | None) -> Callable[[Path], None]:
     """Return what builds a version of a bundle; publishing checks it."""
-    path = load_bundle(bundle).path
     drawn = mask_content(read_mask_file(mask), mask) if mask is not None else []
     if len(drawn) > 1:
         raise ConfigurationError(
@@ -118,10 +109,10 @@ def _copied(bundle: Path, mask: Path | None) -> Callable[[Path], None]:
             "painted. Write polygons, or draw it at the page."
         )
 
+    copy = bundle_copier(bundle)
+
     def build(folder: Path) -> None:
-        for end in (".xml", ".bin", ".json", ".sig"):
-            if path.with_suffix(end).exists():
-                shutil.copyfile(path.with_suffix(end), folder / f"{MODEL}{end}")
+        copy(folder)
         for _, content in drawn:
             (folder / MASK_FILE).write_bytes(content)
 

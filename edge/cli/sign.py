@@ -1,11 +1,10 @@
 """Sign a bundle, a teacher or settings: ``edge-sign sign bottle.xml --key release.pem``."""
 
 import argparse
-import getpass
 import sys
 from pathlib import Path
 
-from edge.bundle.signing import is_encrypted, load_private_key, sign_bundle
+from edge.bundle.signing import ask_password, load_private_key, sign_bundle
 from edge.bundle.teacher import load_signable
 from edge.errors import StationError
 from edge.system.log_output import print_line, write_line
@@ -79,11 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("bundle", type=Path, metavar="BUNDLE.xml")
     verify.add_argument("--public-key", type=Path, required=True, help="ed25519 public key, PEM")
     return parser
-
-
-def ask_password(key: Path) -> bytes | None:
-    """Ask for the password of an encrypted key: on the command line everybody could read it."""
-    return getpass.getpass(f"password of {key}: ").encode() if is_encrypted(key) else None
 
 
 if __name__ == "__main__":

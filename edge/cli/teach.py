@@ -9,10 +9,9 @@ from edge.atomic_files import check_writable, write_all
 from edge.bundle.bounds import MAX_NAME_LENGTH
 from edge.bundle.manifest import AlignMode, Crop
 from edge.bundle.mask_file import read_mask_file
-from edge.cli.recipes import use_command
 from edge.errors import ConfigurationError
 from edge.recipes.content import RecipeContent, follow_up, read_product_settings
-from edge.recipes.folder import RecipeFolder, RecipeVersion
+from edge.recipes.folder import RecipeFolder, RecipeVersion, use_command
 from edge.recipes.names import recipe_name
 from edge.redaction import one_line
 from edge.teaching.build import Alignment, BuildOrder, BuiltModel, build

@@ -303,6 +303,28 @@ class RecipeFolder:
             _sync(folder)
 
 
+def use_command(version: RecipeVersion) -> str:
+    """Return the command that puts a version in force."""
+    folder = version.folder.parents[2]
+    return f"edge-run --recipe use '{version.name}@{version.version}' --recipes '{folder}'"
+
+
+def bundle_copier(bundle: Path) -> Callable[[Path], None]:
+    """Return what makes a version of a bundle that lies elsewhere, for ``publish``.
+
+    Raises:
+        BundleError: it is not whole.
+    """
+    path = load_bundle(bundle).path
+
+    def build(folder: Path) -> None:
+        for end in (".xml", ".bin", ".json", ".sig"):
+            if path.with_suffix(end).exists():
+                shutil.copyfile(path.with_suffix(end), folder / f"{MODEL}{end}")
+
+    return build
+
+
 @contextmanager
 def hidden_folder(parent: Path) -> Iterator[Path]:
     """Make a hidden folder that is this process's until the end of the block; what is left goes.
