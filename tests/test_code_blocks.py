@@ -92,13 +92,13 @@ NOT_RUN_HERE = {
     "edge-run .*--head": "a head that a listener has kept; tests/edge/journal compares it",
     "export-model .*--from-anomalib": "a model of others; tests/export/test_anomalib.py imports it",
     "export-model --teacher": "converts for ten seconds; tests/export/test_teacher.py does",
+    "export-model .*--recipes": "a folder of a station; test_recipe_version.py exports into one",
     "export-model .*--report": "makes every precision; tests/export/test_every_precision.py does",
     "train-station .*(mvtec/bottle|--data casting)": "a data set that is not ours to hand on",
     "export-model casting": "belongs to that data set",
     "train-station fit .*recipes/flange": (
         "a recipe that a station taught; tests/training/test_data_sets.py opens one"
     ),
-    "export-model flange": "the model of that recipe",
     "train-station .*--align": "a part that turns; tests/export/test_alignment.py fits to one",
     "train-station test padim": "belongs to that data set",
     "train-station benchmark": "takes an hour; tests/training/test_benchmark.py runs a small one",

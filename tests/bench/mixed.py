@@ -21,10 +21,10 @@ from training.api import Model, data_set
 GOOD = 100
 # Of each kind of defect, and of one kind alone.
 MARKED, MARKED_OF_ONE = 6, 20
-THREADS = 2
-# Small, so that two fits take some minutes of two cores.
-SIDE = 128
-SETTINGS = {"layers": ["layer2"], "hidden": 256, "epochs": 8, "batch_size": 8}
+THREADS = 1
+# Small, so that two fits take some minutes of a core.
+SIDE = 64
+SETTINGS = {"layers": ["layer2"], "hidden": 256, "epochs": 16, "batch_size": 8}
 
 
 def marked_set(product: Path, folder: Path) -> int:
