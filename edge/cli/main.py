@@ -271,8 +271,15 @@ def _recipe(options: argparse.Namespace) -> None:
         settings=options.product_settings,
         mask=options.mask,
         check_name=partial(demand_callable, settings) if settings else _any_name,
+        max_images=_max_images(settings),
     )
     run_recipe_command(RecipeFolder(folder), order, print_line)
+
+
+def _max_images(settings: "Settings | None") -> int | None:
+    """Return how many images a recipe keeps; without settings, none is removed."""
+    named = settings.recipes if settings is not None else None
+    return named.max_images if named is not None else None
 
 
 def _any_name(_name: str) -> None:
@@ -388,6 +395,7 @@ def _run_teach(
             public_key=settings.model.public_key if settings else None,
             settings=options.product_settings,
             mask=options.mask,
+            max_images=_max_images(settings),
             align=options.align,
             reference=options.reference,
             roi=options.roi,

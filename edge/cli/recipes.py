@@ -12,6 +12,7 @@ from edge.recipes.archive import export_recipe, import_recipe, read_archive_mani
 from edge.recipes.content import RecipeContent, read_product_settings, recipe_yaml
 from edge.recipes.folder import MASK_FILE, RecipeFolder, RecipeVersion, bundle_copier, use_command
 from edge.recipes.names import recipe_name
+from edge.recipes.taught import read_taught
 
 
 class RecipeCommandInvalid(ConfigurationError):
@@ -30,6 +31,7 @@ class RecipeOrder:
         public_key: that must have signed what is imported.
         settings: what the product changes beside its model, of a recipe that is added.
         mask: file of its mask.
+        max_images: that a recipe keeps of all its versions; None removes none.
         check_name: raises where the station could not use a recipe of this name.
     """
 
@@ -41,6 +43,7 @@ class RecipeOrder:
     settings: Path | None = None
     mask: Path | None = None
     check_name: Callable[[str], None]
+    max_images: int | None = None
 
 
 def run_recipe_command(
@@ -79,7 +82,9 @@ def run_recipe_command(
         case ["import", file]:
             order.check_name(read_archive_manifest(Path(file), order.public_key).name)
             recipes.path.mkdir(parents=True, exist_ok=True)
-            version = import_recipe(recipes, Path(file), order.public_key)
+            version = import_recipe(
+                recipes, Path(file), order.public_key, max_images=order.max_images
+            )
             emit(f"{version}: imported, not in force. Put it in force: {use_command(version)}")
         case _:
             raise RecipeCommandInvalid(
@@ -137,6 +142,18 @@ def _verified(recipes: RecipeFolder, text: str, public_key: Path | None) -> Reci
     return version
 
 
+def _images_line(version: RecipeVersion, recipes: RecipeFolder) -> str:
+    """Return what is known of the images that a version was taught with."""
+    taught = read_taught(version.folder)
+    if taught is None:
+        return "none: it was not taught at a station"
+    missing = len(recipes.missing_images(version, taught))
+    count = f"taught with {len(taught.contents)}"
+    if not missing:
+        return f"{count}, all kept"
+    return f"{count}, {missing} no longer kept: this version cannot be built again"
+
+
 def _list(recipes: RecipeFolder, emit: Callable[[str], None]) -> None:
     found = recipes.listing()
     if not found:
@@ -149,10 +166,8 @@ def _list(recipes: RecipeFolder, emit: Callable[[str], None]) -> None:
 def _show(version: RecipeVersion, recipes: RecipeFolder, emit: Callable[[str], None]) -> None:
     manifest = load_bundle(version.model).manifest
     in_force = recipes.in_force(version.name) == version.version
-    images = recipes.images(version.name)
-    count = sum(file.is_file() for file in images.rglob("*")) if images.is_dir() else 0
     emit(f"{version}" + (", in force" if in_force else ""))
     emit(f"model    {manifest.identity.name}: {manifest.identity.algorithm}")
     emit(f"created  {manifest.identity.created.isoformat()}")
-    emit(f"images   {count}")
+    emit(f"images   {_images_line(version, recipes)}")
     emit(recipe_yaml(version.content).decode().rstrip("\n"))

@@ -11,7 +11,7 @@ from edge.bundle.manifest import AlignMode, Crop
 from edge.bundle.mask_file import read_mask_file
 from edge.errors import ConfigurationError
 from edge.recipes.content import RecipeContent, follow_up, read_product_settings
-from edge.recipes.folder import RecipeFolder, RecipeVersion, use_command
+from edge.recipes.folder import RecipeFolder, RecipeVersion, taught_place, use_command
 from edge.recipes.names import recipe_name
 from edge.redaction import one_line
 from edge.teaching.build import Alignment, BuildOrder, BuiltModel, build
@@ -40,6 +40,7 @@ class TeachCommand:
         recipes: folder of the recipe that gets the next version, where there is no ``output``.
         public_key: that the teacher must be signed by; None asks for no signature.
         key: that signs the bundle; None leaves it unsigned.
+        max_images: that the recipe keeps of all its versions; None removes none.
         settings, mask: of the product; None of a recipe are those of its version in force.
         align: how the part is found, ``none`` for not at all; None as in the version in force.
         reference, roi: the image that shows the part, and where; None of it are found.
@@ -59,6 +60,7 @@ class TeachCommand:
     public_key: str | None
     settings: Path | None = None
     mask: Path | None = None
+    max_images: int | None = None
     align: str | None = None
     reference: Path | None = None
     roi: tuple[int, ...] | None = None
@@ -140,12 +142,13 @@ def _published(command: TeachCommand, content: RecipeContent, built: BuiltModel)
     """Add a version to the recipe, and keep what it was taught with."""
     assert command.recipes is not None  # _check
     recipes, images = RecipeFolder(command.recipes), built.read.images
-    recipes.keep_images(command.name, {image.content: image.path for image in images})
     note = f"taught with {len(images)} images"
     return recipes.publish(
         content.model_copy(update={"note": content.note or note}),
         lambda folder: write_all(built.version_files(folder)),
         Path(command.public_key) if command.public_key else None,
+        images={taught_place(image.content, image.path): image.path for image in images},
+        max_images=command.max_images,
     )
 
 

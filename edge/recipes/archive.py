@@ -131,7 +131,11 @@ def export_recipe(
 
 
 def import_recipe(
-    recipes: RecipeFolder, path: Path, public_key: Path | None = None
+    recipes: RecipeFolder,
+    path: Path,
+    public_key: Path | None = None,
+    *,
+    max_images: int | None = None,
 ) -> RecipeVersion:
     """Take a version in from a file; it is not in force yet.
 
@@ -139,6 +143,7 @@ def import_recipe(
 
     Args:
         public_key: that must have signed file and bundle; None asks for no signature.
+        max_images: that the recipe keeps of all its versions; None removes none.
 
     Raises:
         ArchiveRefused: it is no archive, damaged, hostile, or of another schema.
@@ -155,7 +160,7 @@ def import_recipe(
                     raise _refused(path, "unpacks to far more than a recipe does")
                 for place, named in manifest.files.items():
                     _zip(path).unpack(archive, place, unpacked / place, (named.bytes, named.sha256))
-            return _import(recipes, manifest, unpacked, public_key)
+            return _import(recipes, manifest, unpacked, public_key, max_images=max_images)
     except DAMAGED as error:
         raise _refused(path, f"is damaged or not a recipe ({error})") from error
     except OSError as error:
@@ -281,7 +286,12 @@ def _place_fault(place: str) -> str:
 
 
 def _import(
-    recipes: RecipeFolder, manifest: ArchiveManifest, unpacked: Path, public_key: Path | None
+    recipes: RecipeFolder,
+    manifest: ArchiveManifest,
+    unpacked: Path,
+    public_key: Path | None,
+    *,
+    max_images: int | None,
 ) -> RecipeVersion:
     source = unpacked / VERSION_FOLDER
     content = read_recipe(source)
@@ -310,9 +320,8 @@ def _import(
         for file in source.iterdir():
             file.rename(folder / file.name)
 
-    made = recipes.publish(content, build, public_key)
-    _move(images, unpacked / IMAGES_FOLDER, own)
-    return made
+    places = {file.relative_to(unpacked / IMAGES_FOLDER).as_posix(): file for file in images}
+    return recipes.publish(content, build, public_key, images=places, max_images=max_images)
 
 
 def _inspects_like(first: RecipeVersion, second: RecipeVersion) -> bool:

@@ -12,6 +12,7 @@ of the recipe's ``versions`` for that moment. Readers need none.
 """
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -21,17 +22,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.atomic_files import create_new, not_writable, write_whole
+from edge.atomic_files import create_new, not_writable
 from edge.bundle.manifest import load_bundle
 from edge.recipes.content import MAX_VERSION, RECIPE_FILE, RecipeContent, read_recipe, recipe_yaml
 from edge.recipes.errors import RecipeDamaged, RecipeError, RecipeNotInForce, RecipeUnknown
+from edge.recipes.kept_images import images_to_remove
 from edge.recipes.names import recipe_name
+from edge.recipes.taught import Taught, read_taught
+
+log = logging.getLogger(__name__)
 
 MODEL = "model"
 MASK_FILE = "mask.yaml"
 VERSIONS, CURRENT, IMAGES = "versions", "current", "images"
 _BUILDING = ".new-"
 _VERSION = re.compile(r"[0-9]{4}")
+_CONTENT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,24 +144,79 @@ class RecipeFolder:
         """Return where a recipe's taught images lie; the folder need not be there yet."""
         return self._path(name) / IMAGES
 
-    def keep_images(self, name: str, images: Mapping[bytes, Path]) -> None:
-        """Copy what a version is taught with, under the hash of its content; each lies there once.
+    def missing_images(self, version: RecipeVersion, taught: Taught) -> list[str]:
+        """Return contents that a version was taught with and that are no longer kept.
 
-        Args:
-            images: files by the SHA-256 of their pixels.
-
-        Raises:
-            OutputNotWritable: the disk refused it; what was copied stays.
+        Without them it inspects as before, and cannot be built again.
         """
-        folder = self.images(recipe_name(name))
+        there = self._contents(version.name)
+        return [content for content in taught.contents if content not in there]
+
+    def _contents(self, name: str) -> dict[str, list[Path]]:
+        """Return the files of kept images by the content that they are called by."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(self.images(name).glob("*.*")):
+            if _CONTENT.fullmatch(path.stem):
+                found.setdefault(path.stem, []).append(path)
+        return found
+
+    @contextmanager
+    def _brought_images(self, name: str, images: Mapping[str, Path]) -> Iterator[Path | None]:
+        """Bring images into a hidden folder beside their places, as long as the block lasts.
+
+        Those that are kept already are linked: another version's may make room meanwhile.
+        """
+        own = self.images(name)
+        if images:
+            own.mkdir(parents=True, exist_ok=True)
+        elif not own.is_dir():  # else what a killed process left there goes
+            yield None
+            return
+        with hidden_folder(own) as brought:
+            for place, path in images.items():
+                target = brought / place
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    target.hardlink_to(own / place)
+                except OSError:  # not there, or a disk without links
+                    _write_synced(target, path.read_bytes())
+            yield brought
+
+    def _bound_images(self, name: str, newest: int, max_images: int) -> None:
+        """Remove images, so that those of the newest version have room; its caller has the lock.
+
+        The version is there by now, so what cannot be removed is logged.
+        """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for content, path in images.items():
-                kept = folder / f"{content.hex()}{path.suffix.lower()}"
-                if not kept.exists():
-                    write_whole(kept, path.read_bytes())
-        except OSError as error:
-            raise not_writable(folder, error) from error
+            taught = {}
+            for version in self.versions(name):
+                order = read_taught(self._version_folder(name, version))
+                if order is not None:
+                    taught[version] = frozenset(order.contents)
+            there = self._contents(name)
+            removed = images_to_remove(
+                taught,
+                there,
+                always={version for version in (newest, self.in_force(name)) if version in taught},
+                max_images=max_images,
+            )
+            for content in removed:
+                for path in there[content]:
+                    path.unlink(missing_ok=True)
+            if not removed:
+                return
+            _sync(self.images(name))
+            dropped = [version for version, images in taught.items() if images & removed]
+            log.warning(
+                "recipe %s: %d images of earlier versions were removed, because recipes.max_images "
+                "is %d; no longer to be built again: version %s",
+                name,
+                len(removed),
+                max_images,
+                ", ".join(map(str, dropped)) or "none",
+            )
+        except (OSError, RecipeError) as error:
+            log.warning("recipe %s: images of earlier versions are not bounded: %s", name, error)
 
     def load(self, name: str, version: int | None = None) -> RecipeVersion:
         """Return a version; None takes the one in force.
@@ -194,6 +255,9 @@ class RecipeFolder:
         content: RecipeContent,
         build: Callable[[Path], None],
         public_key: Path | None = None,
+        *,
+        images: Mapping[str, Path] | None = None,
+        max_images: int | None = None,
     ) -> RecipeVersion:
         """Add a version: built in a hidden folder, checked, and given its name when it is whole.
 
@@ -204,6 +268,10 @@ class RecipeFolder:
             build: writes ``model.xml``, ``.bin``, ``.json`` and, if signed, ``.sig`` into the
                 folder it gets; what it raises ends the publication, and nothing is left of it.
             public_key: that must have signed the bundle.
+            images: what it is taught with, by the place in the folder of images, ``taught_place``
+                of those that are called by their content; they are there before it is.
+            max_images: that the recipe keeps; images of older versions make room, those of the
+                one in force do not. None removes none.
 
         Raises:
             BundleError: what was built is no whole bundle.
@@ -213,7 +281,10 @@ class RecipeFolder:
         versions = self._path(content.name) / VERSIONS
         try:
             self._make_folders(versions)
-            with hidden_folder(versions) as building:
+            with (
+                hidden_folder(versions) as building,
+                self._brought_images(content.name, images or {}) as brought,
+            ):
                 build(building)
                 load_bundle(building / f"{MODEL}.xml", public_key)
                 with _locked(versions):
@@ -229,9 +300,13 @@ class RecipeFolder:
                     _write_synced(building / RECIPE_FILE, recipe_yaml(content))
                     _sync_all(building)
                     folder = self._version_folder(content.name, number)
+                    if brought is not None:
+                        _move_all(brought, self.images(content.name))
                     building.chmod(0o755)
                     building.rename(folder)
                     _sync(versions)
+                    if max_images is not None:
+                        self._bound_images(content.name, number, max_images)
         except OSError as error:
             raise not_writable(versions, error) from error
         return RecipeVersion(content, folder.resolve())
@@ -303,6 +378,16 @@ class RecipeFolder:
             _sync(folder)
 
 
+def taught_place(content: bytes, path: Path) -> str:
+    """Return what a taught image is called in the folder of images.
+
+    Args:
+        content: SHA-256 of its pixels.
+        path: of its file.
+    """
+    return f"{content.hex()}{path.suffix.lower()}"
+
+
 def use_command(version: RecipeVersion) -> str:
     """Return the command that puts a version in force."""
     folder = version.folder.parents[2]
@@ -369,6 +454,20 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _move_all(source: Path, target: Path) -> None:
+    """Move the files below a folder to the same places below another one; the disk has them."""
+    folders = {target}
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir(exist_ok=True)
+            folders |= {place, place.parent}
+        else:
+            path.replace(place)
+    for folder in folders:
+        _sync(folder)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

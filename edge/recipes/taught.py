@@ -44,6 +44,11 @@ class Taught(Section):
     defective: list[ContentHash] = Field(default_factory=list, max_length=1000)
     rejected: list[ContentHash] = Field(default_factory=list, max_length=1000)
 
+    @property
+    def contents(self) -> list[str]:
+        """Return all that a build needs, learned or not."""
+        return [*self.images, *self.passed, *self.defective, *self.rejected]
+
 
 def read_taught(folder: Path) -> Taught | None:
     """Return what the version in a folder was taught with; None of one that was not taught here.

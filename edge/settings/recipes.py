@@ -29,8 +29,8 @@ class RecipesSettings(Section):
         default=200,
         ge=2,
         le=500,
-        description="Most images that a version may be taught with; they are kept in the "
-        "recipe's folder.",
+        description="Most images that a version may be taught with, and that a recipe keeps of "
+        "all its versions; the oldest make room.",
     )
     wait_ms: float = Field(
         default=2000.0,

@@ -60,7 +60,7 @@ from edge.imaging.frame import FrameStatus, Pixels
 from edge.imaging.image_files import read_image
 from edge.inspection.inspector import Inspector
 from edge.recipes.content import MAX_NOTE, follow_up
-from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion
+from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion, taught_place
 from edge.recipes.taught import TAUGHT_FILE, read_taught
 from edge.settings.station import Settings
 from edge.settings.teach import TeachSettings
@@ -278,7 +278,9 @@ class Teaching:
             if path is None:
                 raise TeachingNotPossible(
                     f"{version} was taught with image {content[:12]}, which is missing from "
-                    f"{self._recipes.images(session.recipe)}. Import the recipe with its images.",
+                    f"{self._recipes.images(session.recipe)}: newer versions took its place "
+                    "(recipes.max_images), or somebody removed it. Import the recipe with its "
+                    "images, or teach it again.",
                     kind="taught_image_gone",
                     recipe=version.name,
                     version=version.version,
@@ -292,9 +294,15 @@ class Teaching:
                 sentence = f"part {part.seq} is marked, but its image is no longer kept."
                 session.why_not = NotTaken("image_gone", sentence, {"seq": part.seq})
                 continue
+            try:
+                pixels = read_image(Path(part.path))
+            except ImageUnreadable:  # cut, or gone since
+                session.not_taken += 1
+                sentence = f"part {part.seq} is marked, but its image cannot be read."
+                session.why_not = NotTaken("image_gone", sentence, {"seq": part.seq})
+                continue
             good = part.mark == "false_reject"
-            kind = part.mark
-            self._add(session, read_image(Path(part.path)), kind, seq=part.seq, confirmed=good)
+            self._add(session, pixels, part.mark, seq=part.seq, confirmed=good)
         if len(session.images) == known:
             raise TeachingNotPossible(
                 f"there are no marked parts of {session.recipe!r} that it was not taught "
@@ -596,11 +604,10 @@ class Teaching:
         with self._lock:
             self._stop_trial(session)
         taught = {
-            content: self._folder.image(number)
+            taught_place(content, self._folder.image(number)): self._folder.image(number)
             for content, number in session.contents.items()
             if number in session.built_of
         }
-        self._recipes.keep_images(session.recipe, taught)
         known = self._version_in_force(session.recipe)
         candidate = self._folder.candidate(result.build)
         version = self._recipes.publish(
@@ -611,6 +618,8 @@ class Teaching:
             ),
             lambda folder: _copy_bundle(candidate, folder),
             self._public_key,
+            images=taught,
+            max_images=self._max_images,
         )
         self._services.choose_recipe(version.name, version.version)
         released = CandidateReleased(

@@ -37,7 +37,7 @@ from edge.journal.entries import RecordKind
 from edge.journal.query import Query, query
 from edge.recipes.content import RecipeContent
 from edge.recipes.errors import RecipeNameInvalid
-from edge.recipes.folder import RecipeFolder
+from edge.recipes.folder import RecipeFolder, taught_place
 from edge.recipes.taught import TAUGHT_FILE, Taught, read_taught
 from edge.settings.station import Settings
 from edge.teaching.refusals import TeachingNotPossible
@@ -352,8 +352,8 @@ def taught_recipe(recipes: RecipeFolder, bundle: Path, images: list[Path]) -> No
         copied_bundle(bundle)(folder)
         (folder / TAUGHT_FILE).write_text(taught.model_dump_json())
 
-    recipes.keep_images("nut", contents)
-    version = recipes.publish(RecipeContent(name="nut", version=1), build)
+    kept = {taught_place(content, path): path for content, path in contents.items()}
+    version = recipes.publish(RecipeContent(name="nut", version=1), build, images=kept)
     recipes.put_in_force("nut", version.version)
 
 

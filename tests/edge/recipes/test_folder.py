@@ -20,7 +20,7 @@ from edge.recipes.errors import (
 )
 from edge.recipes.folder import RecipeFolder, RecipeListing
 from edge.recipes.names import recipe_name
-from tests.support.recipes import add_recipe, copied_bundle
+from tests.support.recipes import add_recipe, copied_bundle, missing_images
 
 
 @pytest.fixture
@@ -141,10 +141,19 @@ def test_after_kills_at_random_moments_only_whole_versions_are_on_offer(
             time.sleep(moments.uniform(0.0, 0.15))
             process.kill()
         for folder in (recipes, imported):
-            for version in folder.versions("part"):
+            versions = folder.versions("part")
+            for version in versions:
                 assert load_bundle(folder.load("part", version).model)
+            assert [missing_images(folder, "part", version) for version in versions[-1:]] in (
+                [],
+                [0],
+            )
         if (recipes.path / "part" / "current").is_symlink():
-            assert load_bundle(recipes.load("part").model)
+            live = recipes.load("part")
+            assert load_bundle(live.model)
+            assert missing_images(recipes, "part", live.version) == 0
+            # Those of two versions, and of one that was about to be published or had just been.
+            assert len(list(recipes.images("part").glob("*.png"))) <= 3 * 3
     made = add_recipe(recipes, "part", bundle)
     assert recipes.load("part").version == made.version == max(recipes.versions("part"))
     hidden = [e for e in (recipes.path / "part").rglob(".*") if e.name != ".current.new"]
