@@ -1,8 +1,8 @@
 """From a configuration to a fitted, calibrated checkpoint."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ from training.alignment import (
     find_locator,
     found_parts,
 )
-from training.calibration import calibrate
+from training.calibration import Calibration, calibrate
 from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.components.backbones import Weights, find_weights
 from training.components.remembered_features import RememberedFeatures
@@ -46,6 +46,7 @@ from training.errors import DataError, SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
 from training.fitting import fit_statistical
 from training.good_images import (
+    GoodImages,
     is_cross_validated,
     look_at_good,
     make_check,
@@ -118,74 +119,10 @@ def fit_checkpoint(
         StationError: a setting, the weights or the data cannot be used; found before the fit
             wherever it can be.
     """
-    device = find_device(config.device)
-    settings = make_settings(config.algorithm, config.hyperparameters)
-    splits = splits or open_fit(config)
-    model_class = find_algorithm(config.algorithm).model_class()
-    backbone, weights = (
-        NO_BACKBONE,
-        Weights({}, "none needed: trained on the user's images alone"),
-    )
-    if model_class.needs_backbone:
-        backbone = config.backbone
-        weights = find_weights(backbone, config.weights, config.weights_licence)
-    if config.tile is not None and model_class.per_position:
-        raise SettingError(
-            f"{config.algorithm} compares each position with itself and cannot be tiled: a tile "
-            "shows another position in every frame size. Use patchcore, or leave out --tile."
-        )
-    if config.tile is not None and _learns_defects(config):
-        raise SettingError(
-            f"{config.algorithm} learns marked defects of whole images only. Leave out --tile, or "
-            "the setting that it learns defects by."
-        )
-    check_alignment(config)
-    locator = find_locator(config, splits)
-    chosen = input_size(config, splits, settings, locator)
-    log.info("model input %s", chosen.sentence)
-    image = chosen.size
-    model = build_model(
-        config.algorithm, backbone, weights, image, settings=settings, seed=config.seed
-    )
-    tiles = None
-    if config.tile is not None:
-        tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
-    areas = _areas(config, splits)
-    spec = first_sight(image, config.levels, config.crop, tiles, locator=locator, areas=areas)
-    demand_areas(spec, model.map_score, model.grid)
-    if locator is not None:
-        images = [sample for sample in splits.fit if sample.view is None]
-        found = found_parts([*images, *splits.validation, *splits.learned], spec)
-        demand_found(found)
-        if config.likeness is None:
-            locator = agreed_locator(locator, found)
-            spec = spec.model_copy(update={"locator": locator})
-    formats = check_samples([*splits.validation, *splits.learned], spec)
-    check_threshold(config, splits, is_cross_validated(model, splits))
-    frame = read_sample(splits.validation[0]).shape
-    advice = size_advice(
-        frame,
-        spec,
-        overlap=config.overlap,
-        tileable=not model_class.per_position,
-        follows=chosen.follows,
-    )
-    if advice is not None:
-        log.warning("%s", advice)
-    dataset = fingerprint([*splits.fit, *splits.validation, *splits.learned])
-    shared = None if model.extractor is None else RememberedFeatures(model.extractor.to(device))
-
-    def unfitted() -> StatisticalModel:
-        other = model_around(config.algorithm, shared, image, settings, seed=config.seed)
-        assert isinstance(other, StatisticalModel)
-        return other
-
+    prepared = _prepare(config, splits)
+    splits = prepared.splits
     confirmed = confirmed_images(config.confirm_good)
-    images = [*splits.fit, *splits.validation]
-    check_confirmed(confirmed, (sample for sample in images if not sample.is_defective))
-    good = look_at_good(
-        model, splits, spec, device, unfitted=unfitted, check=config.check_good, confirmed=confirmed
-    )
+    good = _look_at_good(config, prepared, confirmed)
     if config.strict:
         refuse_suspects(good.suspects)
     trusted = replace(
@@ -193,43 +130,10 @@ def fit_checkpoint(
         fit=without(splits.fit, good.suspects),
         validation=without(splits.validation, good.suspects),
     )
-    fit, stopping = trusted.fit, tuple[Sample, ...]()
-    notes = {**_hyperparameters(settings), "image_size": chosen.sentence}
-    if isinstance(model, StatisticalModel):
-        formats.update(fit_statistical(model, fit, spec, device))
-    else:
-        fit, stopping = _stopping(trusted, config)
-        state_file = None
-        if state_path is not None:
-            identity = training_identity(
-                config.data,
-                fit,
-                stopping,
-                spec,
-                model=model_class,
-                defective=(*trusted.learned, *held_against(trusted)),
-            )
-            state_file = StateFile(state_path, identity)
-        marked, marked_held_out = _marked(model, trusted, spec, config)
-        formats.update(
-            _train(
-                model,
-                fit,
-                stopping,
-                spec,
-                marked=marked,
-                marked_held_out=marked_held_out,
-                config=config,
-                state_file=state_file,
-                on_epoch=on_epoch,
-            )
-        )
-        stopping += held_against(trusted)
-        if _learns_defects(config):
-            notes["learned_defects"] = len(marked or ())
-    spec = spec.model_copy(update={"pixel_formats": tuple(sorted(formats))})
+    learned = _fit(config, prepared, trusted, state_path=state_path, on_epoch=on_epoch)
+    spec = learned.spec
     scored = score_samples(
-        TorchPredictor(model, spec, device), splits.validation, spec, "calibrate"
+        TorchPredictor(prepared.model, spec, prepared.device), splits.validation, spec, "calibrate"
     )
     everything = [*good.cross_validated, *scored]
     if config.validate_on is ValidateOn.TEST:
@@ -251,36 +155,27 @@ def fit_checkpoint(
         check = make_check(
             splits, good, calibration, scored=everything, confirmed=[*confirmed.values()]
         )
-    description = Description(
-        algorithm=config.algorithm,
-        backbone=backbone,
-        weights_licence=plain_text(weights.licence),
-        settings=asdict(settings),
-        seed=config.seed,
-        input=spec,
-        map_height=model.grid[0],
-        map_width=model.grid[1],
-        map_score=model.map_score,
-        normalization=calibration.normalization,
-        threshold=calibration.threshold,
-        statistics=calibration.statistics,
-        training=_training(
-            config,
-            trusted,
-            dataset,
-            notes=notes,
-            metrics={"validation": split_metrics(everything, spec)},
-        ).model_copy(
-            update={
-                "validation_good_count": calibration.threshold.good_count,
-                "good_check": check,
-            }
-        ),
-    )
     to_quantize = _kept_to_quantize(trusted.fit, spec)
     return Checkpoint(
-        model=model.cpu(),
-        description=description,
+        model=prepared.model.cpu(),
+        description=_describe(
+            config,
+            prepared,
+            learned,
+            calibration=calibration,
+            training=_training(
+                config,
+                trusted,
+                prepared.dataset,
+                notes=learned.notes,
+                metrics={"validation": split_metrics(everything, spec)},
+            ).model_copy(
+                update={
+                    "validation_good_count": calibration.threshold.good_count,
+                    "good_check": check,
+                }
+            ),
+        ),
         validation=validation_images(
             [item for item in scored if item.sample not in calibration.suspects] or scored, spec
         ),
@@ -288,11 +183,241 @@ def fit_checkpoint(
         records=calibration.records,
         seen=SeenImages(
             # What was left out is not new to the model: it decided about the others.
-            seen([*fit, *trusted.learned, *good.suspects]),
-            seen(stopping),
+            seen([*learned.fit, *trusted.learned, *good.suspects]),
+            seen(learned.stopping),
             seen([*splits.validation, *(item.sample for item in good.cross_validated)]),
             seen(to_quantize),
         ),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Prepared:
+    """What a fit begins with, all of it checked as far as it can be before the fit.
+
+    Attributes:
+        settings: hyperparameters of the algorithm.
+        backbone, weights: of the model; what a checkpoint says where it has none.
+        size: of the input, and why.
+        spec: of the input, without the pixel formats of the images to fit on.
+        formats: pixel formats of all other images.
+        dataset: fingerprint of all images.
+    """
+
+    device: torch.device
+    settings: Any
+    splits: Splits
+    backbone: str
+    weights: Weights
+    size: ChosenSize
+    model: AnomalyModel
+    spec: InputSpec
+    formats: frozenset[PixelFormat]
+    dataset: str
+
+
+def _prepare(config: FitConfig, splits: Splits | None) -> _Prepared:
+    device = find_device(config.device)
+    settings = make_settings(config.algorithm, config.hyperparameters)
+    splits = splits or open_fit(config)
+    model_class = find_algorithm(config.algorithm).model_class()
+    backbone, weights = (
+        NO_BACKBONE,
+        Weights({}, "none needed: trained on the user's images alone"),
+    )
+    if model_class.needs_backbone:
+        backbone = config.backbone
+        weights = find_weights(backbone, config.weights, config.weights_licence)
+    _refuse_impossible_tiles(config, per_position=model_class.per_position)
+    check_alignment(config)
+    locator = find_locator(config, splits)
+    size = input_size(config, splits, settings, locator)
+    log.info("model input %s", size.sentence)
+    model = build_model(
+        config.algorithm, backbone, weights, size.size, settings=settings, seed=config.seed
+    )
+    spec = _input_spec(config, splits, model, size=size, locator=locator)
+    formats = check_samples([*splits.validation, *splits.learned], spec)
+    check_threshold(config, splits, is_cross_validated(model, splits))
+    advice = size_advice(
+        read_sample(splits.validation[0]).shape,
+        spec,
+        overlap=config.overlap,
+        tileable=not model_class.per_position,
+        follows=size.follows,
+    )
+    if advice is not None:
+        log.warning("%s", advice)
+    return _Prepared(
+        device=device,
+        settings=settings,
+        splits=splits,
+        backbone=backbone,
+        weights=weights,
+        size=size,
+        model=model,
+        spec=spec,
+        formats=frozenset(formats),
+        dataset=fingerprint([*splits.fit, *splits.validation, *splits.learned]),
+    )
+
+
+def _refuse_impossible_tiles(config: FitConfig, *, per_position: bool) -> None:
+    if config.tile is None:
+        return
+    if per_position:
+        raise SettingError(
+            f"{config.algorithm} compares each position with itself and cannot be tiled: a tile "
+            "shows another position in every frame size. Use patchcore, or leave out --tile."
+        )
+    if _learns_defects(config):
+        raise SettingError(
+            f"{config.algorithm} learns marked defects of whole images only. Leave out --tile, or "
+            "the setting that it learns defects by."
+        )
+
+
+def _input_spec(
+    config: FitConfig,
+    splits: Splits,
+    model: AnomalyModel,
+    *,
+    size: ChosenSize,
+    locator: Locator | None,
+) -> InputSpec:
+    """Return what the model's input is made of, with the part found in every image to fit on."""
+    tiles = None
+    if config.tile is not None:
+        tiles = TileSpec(height=config.tile, width=config.tile, overlap=config.overlap)
+    areas = _areas(config, splits)
+    spec = first_sight(size.size, config.levels, config.crop, tiles, locator=locator, areas=areas)
+    demand_areas(spec, model.map_score, model.grid)
+    if locator is None:
+        return spec
+    images = [sample for sample in splits.fit if sample.view is None]
+    found = found_parts([*images, *splits.validation, *splits.learned], spec)
+    demand_found(found)
+    if config.likeness is None:
+        spec = spec.model_copy(update={"locator": agreed_locator(locator, found)})
+    return spec
+
+
+def _look_at_good(
+    config: FitConfig, prepared: _Prepared, confirmed: Mapping[bytes, Path]
+) -> GoodImages:
+    """Cross-validate a small fit, and look for defects among the good images."""
+    model, splits = prepared.model, prepared.splits
+    shared = None
+    if model.extractor is not None:
+        shared = RememberedFeatures(model.extractor.to(prepared.device))
+
+    def unfitted() -> StatisticalModel:
+        other = model_around(
+            config.algorithm, shared, prepared.size.size, prepared.settings, seed=config.seed
+        )
+        assert isinstance(other, StatisticalModel)
+        return other
+
+    images = [*splits.fit, *splits.validation]
+    check_confirmed(confirmed, (sample for sample in images if not sample.is_defective))
+    return look_at_good(
+        model,
+        splits,
+        prepared.spec,
+        prepared.device,
+        unfitted=unfitted,
+        check=config.check_good,
+        confirmed=confirmed,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Learned:
+    """What a fit leaves beside the model itself.
+
+    Attributes:
+        spec: of the input, with the pixel formats of all images.
+        fit: images that were learned.
+        stopping: images that told when to stop.
+        notes: on the fit, for the manifest.
+    """
+
+    spec: InputSpec
+    fit: tuple[Sample, ...]
+    stopping: tuple[Sample, ...]
+    notes: dict[str, Any]
+
+
+def _fit(
+    config: FitConfig,
+    prepared: _Prepared,
+    trusted: Splits,
+    *,
+    state_path: Path | None,
+    on_epoch: OnEpoch | None,
+) -> _Learned:
+    """Fit the prepared model to the good images that are trusted."""
+    model, spec = prepared.model, prepared.spec
+    fit, stopping = trusted.fit, tuple[Sample, ...]()
+    notes = {**_hyperparameters(prepared.settings), "image_size": prepared.size.sentence}
+    if isinstance(model, StatisticalModel):
+        formats = fit_statistical(model, fit, spec, prepared.device)
+    else:
+        fit, stopping = _stopping(trusted, config)
+        state_file = None
+        if state_path is not None:
+            identity = training_identity(
+                config.data,
+                fit,
+                stopping,
+                spec,
+                model=type(model),
+                defective=(*trusted.learned, *held_against(trusted)),
+            )
+            state_file = StateFile(state_path, identity)
+        marked, marked_held_out = _marked(model, trusted, spec, config)
+        formats = _train(
+            model,
+            fit,
+            stopping,
+            spec,
+            marked=marked,
+            marked_held_out=marked_held_out,
+            config=config,
+            state_file=state_file,
+            on_epoch=on_epoch,
+        )
+        stopping += held_against(trusted)
+        if _learns_defects(config):
+            notes["learned_defects"] = len(marked or ())
+    all_formats = tuple(sorted(prepared.formats.union(formats)))
+    spec = spec.model_copy(update={"pixel_formats": all_formats})
+    return _Learned(spec, fit, stopping, notes)
+
+
+def _describe(
+    config: FitConfig,
+    prepared: _Prepared,
+    learned: _Learned,
+    *,
+    calibration: Calibration,
+    training: Training,
+) -> Description:
+    model = prepared.model
+    return Description(
+        algorithm=config.algorithm,
+        backbone=prepared.backbone,
+        weights_licence=plain_text(prepared.weights.licence),
+        settings=asdict(prepared.settings),
+        seed=config.seed,
+        input=learned.spec,
+        map_height=model.grid[0],
+        map_width=model.grid[1],
+        map_score=model.map_score,
+        normalization=calibration.normalization,
+        threshold=calibration.threshold,
+        statistics=calibration.statistics,
+        training=training,
     )
 
 
