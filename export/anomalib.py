@@ -35,7 +35,7 @@ from edge.bundle.manifest import (
 )
 from edge.imaging.folder_names import written
 from edge.system.processor import pc_identity
-from export.accuracy import AccuracyBudget
+from export.accuracy_gate import AccuracyBudget
 from export.anomalib_graph import last_line, wrapped
 from export.anomalib_parity import Effect, Imported, judged, prove, resize_effect
 from export.anomalib_precision import NO_IMAGES, colour_frame, images_for, make_builder

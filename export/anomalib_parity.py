@@ -23,7 +23,7 @@ from edge.inspection.self_test import golden_images
 from export.anomalib_graph import last_line, outputs_by_name, raw_outputs, read_graph
 from export.engines import openvino_engine
 from export.errors import ImportRefused
-from export.gate import Agreement, Budget, Engine, agreement, probe_images
+from export.parity_gate import Agreement, Budget, Engine, agreement, probe_images
 from training.metrics import auroc, exact_interval
 
 Frame = NDArray[np.uint8]

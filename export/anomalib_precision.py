@@ -17,7 +17,7 @@ from openvino.passes import ConstantFolding, Manager
 from edge.errors import FrameUnsuitable
 from edge.inspection.preprocessing import prepare, to_samples
 from edge.teaching.used_images import HASH_BYTES
-from export.accuracy import AccuracyBudget, Scale
+from export.accuracy_gate import AccuracyBudget, Scale
 from export.anomalib_parity import Frame, Imported
 from export.calibration_images import (
     ToQuantize,
@@ -28,8 +28,8 @@ from export.calibration_images import (
 )
 from export.engines import openvino_engine
 from export.errors import CalibrationUnusable
-from export.gate import Images, probe_images
 from export.ir import ir_bytes
+from export.parity_gate import Images, probe_images
 from export.quantization import Quantizable
 from export.variants import JudgingSet, VariantBuilder
 from training.data.content import content_hashes

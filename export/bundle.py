@@ -38,7 +38,7 @@ from edge.inspection.normalization import score_scale
 from edge.inspection.self_test import golden_scores
 from edge.system.processor import pc_identity
 from edge.teaching.used_images import HASH_BYTES, used_images
-from export.accuracy import Accuracy, AccuracyBudget, Scale
+from export.accuracy_gate import Accuracy, AccuracyBudget, Scale
 from export.calibration_images import (
     ToQuantize,
     read_calibration_folder,
@@ -58,10 +58,10 @@ from export.engines import (
     torch_engine,
 )
 from export.errors import CalibrationUnusable, QuantizationRefused
-from export.gate import Budget, Images, Validation, parity, probe_images
 from export.ir import read_layers, stripped_onnx, to_onnx, to_openvino
 from export.judging import judging_samples, prepare_judging
 from export.latency import Latency, fastest
+from export.parity_gate import Budget, Images, Validation, parity, probe_images
 from export.quantization import Quantizable
 from export.report import FROM_CHECKPOINT, Report, report_files
 from export.variants import (

@@ -267,7 +267,7 @@ def _export(parsed: argparse.Namespace) -> int:
     # torch takes seconds to import; --help must not wait for it.
     from edge.bundle.manifest import Manifest
     from edge.recipes.folder import use_command
-    from export.accuracy import AccuracyBudget
+    from export.accuracy_gate import AccuracyBudget
     from export.bundle import ExportRequest, export_bundle, summary
     from export.recipe_version import RecipeTarget, export_version
     from export.variants import ExportPrecision
@@ -303,7 +303,7 @@ def _export(parsed: argparse.Namespace) -> int:
 
 def _import(parsed: argparse.Namespace) -> int:
     # OpenVINO and numba
-    from export.accuracy import AccuracyBudget
+    from export.accuracy_gate import AccuracyBudget
     from export.anomalib import ImportRequest, import_model
     from export.variants import ExportPrecision
 

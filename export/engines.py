@@ -14,8 +14,8 @@ from edge.inspection.areas import CountedAreas, common_score, counted_areas
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.pieces import frame_pieces
 from edge.inspection.predictor import RawPrediction
-from export.gate import Engine, Images
 from export.ir import INPUT, OUTPUTS
+from export.parity_gate import Engine, Images
 from training.checkpoint import Description
 
 BFLOAT16 = "bf16"

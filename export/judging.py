@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle.manifest import InputSpec
-from export.gate import Engine, Images
+from export.parity_gate import Engine, Images
 from training.checkpoint import Checkpoint
 from training.data.loading import prepare_sample, read_sample
 from training.data.opening import open_judging

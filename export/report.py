@@ -9,7 +9,7 @@ import edge
 from edge.bundle.manifest import GateReport
 from edge.redaction import readable
 from edge.system.processor import pc_identity
-from export.accuracy import Accuracy, AccuracyBudget, Scale
+from export.accuracy_gate import Accuracy, AccuracyBudget, Scale
 from export.latency import Latency
 from export.search import Attempt
 from export.variants import ExportPrecision, Variant

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import openvino as ov
 
-from export.accuracy import Accuracy, AccuracyBudget
+from export.accuracy_gate import Accuracy, AccuracyBudget
 from export.errors import QuantizationRefused
 from export.quantization import Images, Quantizable, QuantizationRecipe, layer_group, quantize
 

@@ -36,8 +36,8 @@ from edge.teaching.ir import serialized
 from edge.teaching.teacher_graph import TeacherGraph
 from export.bundle import bundle_files, bundle_name, manifest_text
 from export.errors import GateFailed
-from export.gate import Images, probe_images
 from export.ir import make_onnx, read_layers, to_openvino, without_notes
+from export.parity_gate import Images, probe_images
 from export.quantization import Quantizable, QuantizationRecipe, quantize, within
 from export.teacher_gate import GateImages, demand_alike, range_images
 from training.components.backbones import find_weights

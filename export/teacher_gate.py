@@ -19,7 +19,7 @@ from edge.teaching.memory_bank import make_bank
 from edge.teaching.teacher_graph import TeacherGraph
 from export.calibration_images import with_patches
 from export.errors import GateFailed
-from export.gate import Images
+from export.parity_gate import Images
 from training.data.pasted_defects import KINDS, paste_flaw
 from training.data.rendered import render_part
 from training.metrics import auroc

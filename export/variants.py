@@ -10,11 +10,11 @@ import openvino as ov
 from edge.errors import StationError
 from edge.inspection.areas import CountedAreas
 from edge.inspection.openvino_core import openvino_core
-from export.accuracy import Accuracy, AccuracyBudget, Predictions, Scale, compare
+from export.accuracy_gate import Accuracy, AccuracyBudget, Predictions, Scale, compare
 from export.engines import BFLOAT16, computes_in, openvino_engine, scored_over
 from export.errors import ConversionFailed, GateFailed, QuantizationRefused
-from export.gate import Budget, Engine, Images, dependences, invariance
 from export.ir import ir_bytes
+from export.parity_gate import Budget, Engine, Images, dependences, invariance
 from export.quantization import Quantizable, compress_weights
 from export.search import Attempt, search
 

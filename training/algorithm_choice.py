@@ -38,9 +38,9 @@ from training.fitting import fit_statistical
 from training.input_size import median_shape
 from training.making import check_threshold, find_device, input_size
 from training.metrics.clustered import ClusteredScores, auroc_gain, clustered_auroc
-from training.models import find_algorithm
 from training.models.anomaly_model import StatisticalModel
 from training.models.building import build_model, make_settings, side_unit
+from training.models.registry import find_algorithm
 from training.size_text import Size, size_fault, size_text
 
 DEFAULT = "patchcore"

@@ -21,7 +21,7 @@ from training.config import FitConfig, taking_good_as_good
 from training.confirmed import confirmed_images
 from training.data.opening import data_identity
 from training.errors import SettingError
-from training.models import all_algorithms, find_algorithm
+from training.models.registry import all_algorithms, find_algorithm
 from training.studies import ERROR, OpenStudy, enqueue, work_off
 from training.trial import run_trial
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import edge
 from edge.system.process_start import prepare_process
 from training.command_line import run_command
-from training.models import ALGORITHMS
+from training.models.registry import ALGORITHMS
 
 DEVICES = ("cpu", "cuda")
 LAYOUTS = (

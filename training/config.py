@@ -14,7 +14,7 @@ from training.data.opening import ValidateOn
 from training.data.settings import DataSettings
 from training.errors import SettingError
 from training.input_size import SizeChoice, parse_size_choice
-from training.threshold_choice import AUTOMATIC, ThresholdChoice, parse_threshold
+from training.threshold_option import AUTOMATIC, ThresholdChoice, parse_threshold
 
 _MAX_FAULTS = 10
 

@@ -27,7 +27,7 @@ from training.making import (
 )
 from training.metrics import auroc, f1_max, f1_reject_all
 from training.seen_images import seen
-from training.threshold_choice import ThresholdChoice
+from training.threshold_option import ThresholdChoice
 from training.trained_fitting import OnEpoch
 
 

@@ -55,9 +55,9 @@ from training.good_images import (
 )
 from training.input_size import ChosenSize, SideUnit, choose_size, median_shape, size_advice
 from training.marked_images import held_against, read_marked, with_learned_defects
-from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import build_model, make_settings, model_around, side_unit
+from training.models.registry import find_algorithm
 from training.models.trained_model import MarkedImages, TrainedModel, TrainedSettings
 from training.seen_images import SeenImages, seen
 from training.state_file import StateFile, training_identity

@@ -15,7 +15,7 @@ from training.components.backbones import weights_identity
 from training.config import FitConfig, parse_assignments
 from training.data.opening import data_identity
 from training.errors import SettingError, TrialFailed
-from training.models import find_algorithm
+from training.models.registry import find_algorithm
 from training.studies import ERROR, OpenStudy, work_off
 from training.trial import run_trial
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from export.accuracy import AccuracyBudget
+from export.accuracy_gate import AccuracyBudget
 from export.bundle import ExportRequest, export_bundle
 from export.variants import ExportPrecision
 from training.checkpoint import load_checkpoint

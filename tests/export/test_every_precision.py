@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from export import search, variants
-from export.accuracy import AccuracyBudget, Scale
+from export.accuracy_gate import AccuracyBudget, Scale
 from export.calibration_images import with_patches
 from export.engines import openvino_engine
 from export.errors import QuantizationRefused
-from export.gate import Budget, probe_images
 from export.ir import read_layers, to_openvino
+from export.parity_gate import Budget, probe_images
 from export.quantization import Quantizable
 from export.variants import ExportPrecision, JudgingSet, VariantBuilder, reference_graph
 from tests.soak import times

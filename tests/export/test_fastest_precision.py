@@ -12,7 +12,7 @@ from edge.inspection import detector
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import self_test
 from export import engines, variants
-from export.accuracy import AccuracyBudget
+from export.accuracy_gate import AccuracyBudget
 from export.bundle import ExportRequest, export_bundle, summary
 from export.cli import main
 from export.engines import BFLOAT16_FEATURES, computes_in

@@ -20,14 +20,14 @@ from edge.inspection.self_test import self_test
 from edge.teaching.used_images import used_images
 from export import bundle as bundles
 from export import search
-from export.accuracy import AccuracyBudget
+from export.accuracy_gate import AccuracyBudget
 from export.bundle import ExportRequest, export_bundle, summary
 from export.calibration_images import usable_images, with_patches
 from export.cli import main
 from export.engines import computes_in, onnx_engine, openvino_engine
 from export.errors import CalibrationUnusable
-from export.gate import Images
 from export.ir import to_onnx
+from export.parity_gate import Images
 from export.variants import ExportPrecision
 from tests.soak import times
 from tests.support.small_training import defective_image, good_image, write

@@ -14,7 +14,7 @@ import pytest
 
 from edge.bundle.manifest import load_bundle
 from export.cli import main as export_model
-from export.gate import Budget
+from export.parity_gate import Budget
 from tests.edge.conftest import edge_run_command
 from tests.soak import times
 from tests.support.small_training import FEW, good_image, write, write_weights

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.inspection.openvino_core import openvino_core
-from export.accuracy import map_correlation
+from export.accuracy_gate import map_correlation
 from export.calibration_images import with_patches
 from export.ir import read_layers, to_openvino
 from export.quantization import Images, Quantizable, QuantizationRecipe, quantize

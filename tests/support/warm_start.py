@@ -64,7 +64,7 @@ TRAINING = (
     "tests.support.shared_training",
 )
 EXPORT = (
-    *("export.gate", "export.quantization", "export.bundle", "export.report", "export.cli"),
+    *("export.parity_gate", "export.quantization", "export.bundle", "export.report", "export.cli"),
     "nncf",
 )
 # With what is preloaded into it, see ``tests.support.gige_camera``.
@@ -75,7 +75,7 @@ WORKER = (
     *("edge.hmi.server.main", "edge.cli.main"),
     *(one for one in TRAINING if not one.startswith("tests.")),
     *("training.commands.benchmark", "training.commands.sweep", "training.commands.calibrate"),
-    *("export.gate", "export.bundle", "export.report", "export.cli", "onnxruntime"),
+    *("export.parity_gate", "export.bundle", "export.report", "export.cli", "onnxruntime"),
     *("sklearn.metrics", "scipy.stats", "asyncua", "playwright.sync_api"),
     *("nncf", "lightning_fabric", "tests.support.worker_imports"),
     *("tests.support.first_conversion", "tests.support.worker"),

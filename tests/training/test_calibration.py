@@ -18,7 +18,7 @@ from training.data.synthetic_defects import Flaw
 from training.errors import CalibrationError, DataError, SettingError
 from training.figures import FALSE_REJECTS, Scored, SplitTotals, split_metrics
 from training.good_images import make_calibration_check
-from training.threshold_choice import parse_threshold
+from training.threshold_option import parse_threshold
 
 SPEC: InputSpec = first_sight((32, 32))
 GOOD = [1.0, 1.25, 1.5, 1.75, 2.0]

@@ -14,7 +14,7 @@ import pytest
 from tests.support.small_training import good_image, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.cli import main
-from training.models import ALGORITHMS
+from training.models.registry import ALGORITHMS
 
 USAGE = 78
 

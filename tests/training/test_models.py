@@ -17,8 +17,8 @@ from edge.bundle.manifest import Areas, Zone
 from edge.imaging.frame import Box
 from edge.inspection.areas import common_score, counted_areas
 from export.engines import onnx_engine, openvino_engine, torch_engine
-from export.gate import Budget, Validation, parity
 from export.ir import ir_bytes, to_openvino
+from export.parity_gate import Budget, Validation, parity
 from tests.soak import times
 from tests.support.once import to_onnx_once
 from tests.support.small_training import (
@@ -42,14 +42,14 @@ from training.config import FitConfig
 from training.data.loading import first_sight
 from training.errors import SettingError
 from training.making import NO_BACKBONE, fit_checkpoint
-from training.models import ALGORITHMS as REGISTERED
-from training.models import Algorithm, find_algorithm, plug_ins
 from training.models.anomaly_model import AnomalyModel, Prediction, StatisticalModel
 from training.models.building import make_settings
 from training.models.dfkde import DFKDE
 from training.models.dfm import DFM
 from training.models.padim import PaDiM
 from training.models.patchcore import NearestVector, PatchCore
+from training.models.registry import ALGORITHMS as REGISTERED
+from training.models.registry import Algorithm, find_algorithm, plug_ins
 
 EVERY = tuple(sorted(FEW))
 TILEABLE = tuple(n for n in EVERY if not find_algorithm(n).model_class().per_position)

@@ -23,7 +23,7 @@ from training.metrics import share_text
 from training.report.charts import score_histogram
 from training.report.evidence import gather
 from training.seen_images import phrase
-from training.threshold_choice import parse_threshold
+from training.threshold_option import parse_threshold
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from training.components.feature_extractor import FeatureExtractor
 from training.components.remembered_features import RememberedFeatures
 from training.errors import CheckpointError, SettingError
 from training.input_size import SideUnit
-from training.models import find_algorithm
 from training.models.anomaly_model import AnomalyModel
+from training.models.registry import find_algorithm
 
 # Of a whole-number hyperparameter: far above any use, far below what memory sizes overflow at.
 _MAX_SETTING = 100_000_000

@@ -18,7 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edge.hmi.server.auth import network
+from edge.hmi.server.limits import network
 
 # From the connection, or the end of the answer before, to the last byte of the request.
 REQUEST_LIMIT_S = 15.0

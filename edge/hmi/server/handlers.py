@@ -63,7 +63,8 @@ from edge.hmi.server.answers import (
     Readiness,
     ThresholdPreview,
 )
-from edge.hmi.server.auth import MAX_WAITING, Guard, RequestRefused, TokenWrong, bounded_body
+from edge.hmi.server.auth import Guard, RequestRefused, TokenWrong, bounded_body
+from edge.hmi.server.limits import MAX_WAITING
 from edge.hmi.server.live_view import LiveView
 from edge.hmi.server.part_queries import MEDIA_TYPES, PartQueries
 from edge.hmi.server.production_stats import ProductionStats

@@ -27,17 +27,11 @@ from edge.hmi.server.answers import (
     Readiness,
     ThresholdPreview,
 )
-from edge.hmi.server.auth import (
-    MARK,
-    MAX_BODY_BYTES,
-    NAME,
-    READS_PER_MINUTE,
-    Guard,
-    RequestRefused,
-)
+from edge.hmi.server.auth import MARK, NAME, Guard, RequestRefused
 from edge.hmi.server.connections import PROBES_ONLY, REQUEST_LIMIT_S
 from edge.hmi.server.description import Answer, Operation, describe
 from edge.hmi.server.handlers import Application, Handlers
+from edge.hmi.server.limits import MAX_BODY_BYTES, READS_PER_MINUTE
 from edge.hmi.server.live_view import StationSilence
 from edge.hmi.server.part_queries import SearchTooLong
 from edge.hmi.server.requests import (

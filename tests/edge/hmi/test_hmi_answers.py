@@ -28,8 +28,9 @@ from edge.hmi.actions import (
 )
 from edge.hmi.server import part_queries as parts_module
 from edge.hmi.server import production_stats as numbers_module
-from edge.hmi.server.auth import READS_OF_ONE, Guard, RequestRefused
+from edge.hmi.server.auth import Guard, RequestRefused
 from edge.hmi.server.handlers import LIVE_WITHIN_S, MAX_EXPORTS, Application, OnceASecond
+from edge.hmi.server.limits import READS_OF_ONE
 from edge.hmi.server.live_view import LiveView
 from edge.hmi.server.part_queries import PartQueries
 from edge.hmi.server.production_stats import ProductionStats

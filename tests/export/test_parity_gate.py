@@ -15,8 +15,8 @@ from export import bundle as bundles
 from export.bundle import ExportRequest, export_bundle
 from export.engines import torch_engine
 from export.errors import ConversionFailed, GateFailed
-from export.gate import Budget, Engine, Images, Validation, parity, probe_images
 from export.ir import to_onnx
+from export.parity_gate import Budget, Engine, Images, Validation, parity, probe_images
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.data.loading import first_sight
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge.inspection.predictor import RawPrediction
-from export.accuracy import Accuracy, AccuracyBudget, Scale, compare
+from export.accuracy_gate import Accuracy, AccuracyBudget, Scale, compare
 from training.metrics import exact_interval
 from training.metrics.scores import Scores
 

@@ -13,7 +13,7 @@ from edge.bundle.manifest import GateReport, InputSpec
 from edge.imaging.frame import PixelFormat
 from edge.inspection.predictor import RawPrediction
 from edge.inspection.preprocessing import prepare
-from export.accuracy import map_correlation
+from export.accuracy_gate import map_correlation
 from export.errors import GateFailed
 from training.metrics import auroc, exact_interval
 
