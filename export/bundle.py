@@ -33,6 +33,7 @@ from edge.bundle.manifest import (
 )
 from edge.errors import ConfigurationError, StationError
 from edge.imaging.folder_names import written
+from edge.inspection.areas import CountedAreas
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.normalization import score_scale
 from edge.inspection.self_test import golden_scores
@@ -61,7 +62,7 @@ from export.errors import CalibrationUnusable, QuantizationRefused
 from export.ir import read_layers, stripped_onnx, to_onnx, to_openvino
 from export.judging import judging_samples, prepare_judging
 from export.latency import Latency, fastest
-from export.parity_gate import Budget, Images, Validation, parity, probe_images
+from export.parity_gate import Budget, Engine, Images, Validation, parity, probe_images
 from export.quantization import Quantizable
 from export.report import FROM_CHECKPOINT, Report, report_files
 from export.variants import (
@@ -309,39 +310,11 @@ def _prepare(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pre
     log.info("converting %s", description.algorithm)
     to_onnx(checkpoint.model, *size, onnx)
     xml, weights, graph = reference_graph(to_openvino(onnx), size)
-    log.info("parity gate: torch, ONNX Runtime, OpenVINO")
-    started = time.monotonic()
     spread = score_scale(description.threshold.image, description.normalization.image).range
     counted = make_counted_areas(description)
     openvino = scored_over(openvino_engine(xml, weights, "f32"), counted)
-    report = parity(
-        scored_over(torch_engine(checkpoint.model), counted),
-        {"ONNX Runtime": scored_over(onnx_engine(onnx), counted), "OpenVINO": openvino},
-        "OpenVINO",
-        description.input,
-        validation=_spread(
-            Validation(checkpoint.validation.images, checkpoint.validation.defective)
-        ),
-        threshold=description.threshold.image,
-        spread=spread,
-        budget=request.parity,
-    )
-    log.info("gate passed on %d images in %.0f s", report.images, time.monotonic() - started)
-    judging = checkpoint.validation
-    images, defective, hashes = (
-        judging.images,
-        judging.defective,
-        [row.tobytes() for row in judging.hashes],
-    )
-    if request.judge_on is not None:
-        samples = judging_samples(request.judge_on, checkpoint)
-        more = prepare_judging(samples, description.input, openvino)
-        images = np.concatenate([images, more])
-        more_defective = np.array([sample.is_defective for sample in samples], np.bool_)
-        defective = np.concatenate([defective, more_defective])
-        contents = content_hashes(samples)
-        hashes += [contents[sample][:HASH_BYTES] for sample in samples]
-
+    report = _prove_equal(checkpoint, onnx, openvino, counted=counted, budget=request.parity)
+    images, defective, hashes = _judging_images(checkpoint, request.judge_on, openvino)
     if integers:
         quantized = found()
         known = np.array([content in quantized.hashes for content in hashes], np.bool_)
@@ -401,6 +374,56 @@ def _prepare(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pre
         lambda: found().hashes,
         {} if unusable is None else {ExportPrecision.INT8: unusable},
     )
+
+
+def _prove_equal(
+    checkpoint: Checkpoint,
+    onnx: Path,
+    openvino: Engine,
+    *,
+    counted: CountedAreas | None,
+    budget: Budget,
+) -> GateReport:
+    """Compare the three runtimes in FP32.
+
+    Raises:
+        GateFailed: they give other numbers.
+    """
+    description = checkpoint.description
+    log.info("parity gate: torch, ONNX Runtime, OpenVINO")
+    started = time.monotonic()
+    report = parity(
+        scored_over(torch_engine(checkpoint.model), counted),
+        {"ONNX Runtime": scored_over(onnx_engine(onnx), counted), "OpenVINO": openvino},
+        "OpenVINO",
+        description.input,
+        validation=_spread(
+            Validation(checkpoint.validation.images, checkpoint.validation.defective)
+        ),
+        threshold=description.threshold.image,
+        spread=score_scale(description.threshold.image, description.normalization.image).range,
+        budget=budget,
+    )
+    log.info("gate passed on %d images in %.0f s", report.images, time.monotonic() - started)
+    return report
+
+
+def _judging_images(
+    checkpoint: Checkpoint, judge_on: Path | None, openvino: Engine
+) -> tuple[Images, NDArray[np.bool_], list[bytes]]:
+    """Return the prepared images that judge a precision, which are defective, and their hashes."""
+    kept = checkpoint.validation
+    images, defective = kept.images, kept.defective
+    hashes = [row.tobytes() for row in kept.hashes]
+    if judge_on is not None:
+        samples = judging_samples(judge_on, checkpoint)
+        more = prepare_judging(samples, checkpoint.description.input, openvino)
+        images = np.concatenate([images, more])
+        more_defective = np.array([sample.is_defective for sample in samples], np.bool_)
+        defective = np.concatenate([defective, more_defective])
+        contents = content_hashes(samples)
+        hashes += [contents[sample][:HASH_BYTES] for sample in samples]
+    return images, defective, hashes
 
 
 def _calibration(checkpoint: Checkpoint, folder: Path | None) -> ToQuantize:
