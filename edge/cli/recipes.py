@@ -79,6 +79,8 @@ def run_recipe_command(
                 recipes, version, path, images=order.images, key=key, stations=order.stations
             )
             emit(f"{path}: {version}, {len(made.files)} files, {path.stat().st_size} bytes")
+            if order.images:
+                emit(f"images   {_images_line(version, recipes)}")
         case ["import", file]:
             order.check_name(read_archive_manifest(Path(file), order.public_key).name)
             recipes.path.mkdir(parents=True, exist_ok=True)

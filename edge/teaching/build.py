@@ -161,6 +161,13 @@ def build(
     )
     if not given.good:
         raise TeachingRefused(_NO_IMAGE, kind="no_images")
+    if len(read.images) == 1 and read.repeated and not asked.order.with_views:
+        raise TeachingRefused(
+            f"all {1 + len(read.repeated)} files show the very same image, as "
+            f"{read.images[0].path.name} does. Check that the camera does not repeat one image, "
+            "and capture about 20 different parts.",
+            kind="one_image",
+        )
     read = ReadImages(tuple(given.good), read.repeated)
     if asked.alignment is not None and view.locator is not None:
         good = [image.located for image in (*given.good, *given.passed) if image.located]

@@ -364,7 +364,8 @@ def test_marks_and_unmarked_parts_of_the_line_stand_beside_what_was_taught(
     images = write_images(tmp_path / "images", good=9, defective=3)
     good, bad = sorted(images.glob("good*")), sorted(images.glob("spot*"))
     taught_recipe(bench.recipes, bundle, [*good[:2], bad[0]])
-    gone = tmp_path / "gone.png"
+    gone, cut = tmp_path / "gone.png", tmp_path / "cut.png"
+    cut.write_bytes(good[3].read_bytes()[:200])
     results = [(good[3], "OK"), (good[4], "OK"), (bad[2], "NOK"), (gone, "OK"), (good[5], "ERROR")]
     inspected = [
         InspectedPart.model_validate({"seq": seq, "id": "a", "result": result, "path": str(path)})
@@ -375,6 +376,7 @@ def test_marks_and_unmarked_parts_of_the_line_stand_beside_what_was_taught(
         MarkedImage(seq=2, mark="missed_defect", path=str(bad[1])),
         MarkedImage(seq=3, mark="missed_defect", path=None),
         MarkedImage(seq=4, mark="false_reject", path=str(gone)),
+        MarkedImage(seq=5, mark="false_reject", path=str(cut)),
     ]
     asked = BeginTeaching(
         body=TeachBody(recipe="nut", learn=True), marked=marked, inspected=inspected
@@ -393,7 +395,8 @@ def test_marks_and_unmarked_parts_of_the_line_stand_beside_what_was_taught(
         ("passed", 11, False),
         ("rejected", 12, False),
     ]
-    assert (status.not_taken, status.why_kind, status.why_data) == (2, "image_gone", {"seq": 4})
+    assert (status.not_taken, status.why_kind, status.why_data) == (3, "image_gone", {"seq": 5})
+    assert status.why_not == "part 5 is marked, but its image cannot be read."
     with pytest.raises(TeachingNotPossible, match="Kim teaches 'nut' here") as refused:
         bench.begin("Lee")
     assert (refused.value.kind, refused.value.data["by"]) == ("taught_by_other", "Kim")

@@ -222,6 +222,17 @@ def test_one_image_needs_views_and_guarantees_nothing(
     assert "one image does not show how good parts differ" in refusal(folder, tmp_path, capsys)
 
 
+def test_a_camera_that_repeats_one_image_is_named(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(3):
+        shutil.copy(good / "00_good.jpg", folder / f"{number}.jpg")
+    text = refusal(folder, tmp_path, capsys)
+    assert "all 3 files show the very same image, as 0.jpg does. Check that the camera" in text
+
+
 def test_one_image_and_its_views_are_enough_but_promise_nothing(
     good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
