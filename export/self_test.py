@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path: Path = parser.parse_args(arguments).bundle
 
     # OpenVINO and torch; --help does not wait for them.
-    from edge.inspection.trial import try_model
+    from edge.inspection.graph_trial import try_model
     from export.bundle import manifest_text, with_self_test
 
     try:

@@ -11,10 +11,10 @@ import numpy as np
 from edge.bundle.manifest import Bundle, Manifest, load_bundle
 from edge.errors import StationError
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
+from edge.inspection.graph_trial import try_model
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import RawPredictions
 from edge.inspection.self_test import golden_images, self_test
-from edge.inspection.trial import try_model
 from export.errors import VerificationFailed
 
 # Images of one request, to compare with each on its own.

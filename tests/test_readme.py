@@ -48,5 +48,13 @@ def test_every_link_leads_to_a_file_and_its_section(document: str) -> None:
         assert not section or section in sections(target), f"{file}#{section}"
 
 
+@pytest.mark.parametrize("document", NAMES)
+def test_every_place_in_the_code_that_a_document_names_exists(document: str) -> None:
+    rooms = "edge|training|export|tests|configs|deploy|systemd|tools"
+    named = re.findall(rf"`((?:{rooms})/[\w./-]+)`", (ROOT / document).read_text())
+
+    assert [place for place in named if not (ROOT / place).exists()] == []
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES

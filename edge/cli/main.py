@@ -545,7 +545,7 @@ def _warn_of_the_services_limits(settings: "Settings", config: Path) -> None:
 def _tune(settings: "Settings", config: Path | None) -> None:
     # OpenVINO
     from edge.bundle.manifest import load_bundle
-    from edge.inspection.trial import try_model
+    from edge.inspection.graph_trial import try_model
     from edge.station.model import tuning
 
     model = settings.model
@@ -572,7 +572,7 @@ def _benchmark(settings: "Settings", config: Path | None) -> None:
     from edge.bundle.manifest import load_bundle
     from edge.cameras.factory import some_frames
     from edge.cli.benchmark import benchmark, benchmark_table
-    from edge.inspection.trial import try_model
+    from edge.inspection.graph_trial import try_model
     from edge.station.model.inspectors import run_plan
     from edge.station.model.tuning import beside, tuning_path
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.errors import StationError
 from edge.mqtt.broker_login import read_broker_login
+from edge.mqtt.broker_reason_codes import Packet, describe_code
 from edge.mqtt.connection import Broker, Connection, ConnectionRefused, WakeUp
-from edge.mqtt.reason_codes import Packet, describe_code
 from edge.mqtt.reconnect import Connector
 from edge.mqtt.sparkplug.edge_node import NodeTopics
 from edge.mqtt.sparkplug.payload import payload_class

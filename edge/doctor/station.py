@@ -21,17 +21,17 @@ from edge.imaging.frame import Frame
 from edge.inspection.criteria import crop_sentence
 from edge.inspection.decision import Reason
 from edge.inspection.detector import CompiledModel, Detector
+from edge.inspection.graph_trial import try_model
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import golden_images, self_test
-from edge.inspection.trial import try_model
-from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Echo, WakeUp
-from edge.mqtt.reason_codes import (
+from edge.mqtt.broker_reason_codes import (
     QOS_NOT_SUPPORTED,
     RETAIN_NOT_SUPPORTED,
     Packet,
     describe_code,
     find_meaning,
 )
+from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Echo, WakeUp
 from edge.mqtt.reconnect import Connector, station_subscriptions, station_will
 from edge.mqtt.tls import make_tls
 from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials

@@ -42,8 +42,7 @@ from edge.listen.store import (
 )
 from edge.mqtt.broker_login import read_broker_login
 from edge.mqtt.broker_options import PASSWORD_OPTION
-from edge.mqtt.connection import NOT_MQTT
-from edge.mqtt.reason_codes import (
+from edge.mqtt.broker_reason_codes import (
     SESSION_TAKEN_OVER,
     UNSUPPORTED_VERSION,
     Packet,
@@ -52,6 +51,7 @@ from edge.mqtt.reason_codes import (
     tls_alert_meaning,
     tls_meaning,
 )
+from edge.mqtt.connection import NOT_MQTT
 from edge.mqtt.reconnect import MAX_SHORT_CONNECTIONS, Backoff
 from edge.settings.mqtt import MqttSettings
 

@@ -26,7 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.mqtt.broker_limits import BrokerLimits, LearnedLimits, announced_limits
-from edge.mqtt.reason_codes import (
+from edge.mqtt.broker_reason_codes import (
     UNSUPPORTED_VERSION,
     WILDCARDS_NOT_SUPPORTED,
     Packet,

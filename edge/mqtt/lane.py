@@ -13,7 +13,7 @@ from edge.contract import event as events
 from edge.contract import verdict as verdicts
 from edge.contract.event import Datum, Event, Severity
 from edge.journal.entries import Backlog, JournalRow, RecordKind
-from edge.mqtt.reason_codes import (
+from edge.mqtt.broker_reason_codes import (
     IMPLEMENTATION_SPECIFIC,
     PACKET_TOO_LARGE,
     PAYLOAD_FORMAT_INVALID,

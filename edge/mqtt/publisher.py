@@ -21,11 +21,7 @@ from edge.contract.state import Condition, State, StationReport
 from edge.journal.entries import JournalError
 from edge.mqtt.announcer import PACKET_LIMIT, Announcer, LinkStatus
 from edge.mqtt.broker_login import read_broker_login
-from edge.mqtt.command_gate import AcceptedCommand, CommandGate, RefusedCommand
-from edge.mqtt.command_queue import CommandQueue
-from edge.mqtt.connection import Broker, Connection, Echo, Incoming, Unanswered, WakeUp
-from edge.mqtt.lane import OutboxReader
-from edge.mqtt.reason_codes import (
+from edge.mqtt.broker_reason_codes import (
     PACKET_TOO_LARGE,
     QOS_NOT_SUPPORTED,
     RETAIN_NOT_SUPPORTED,
@@ -33,6 +29,10 @@ from edge.mqtt.reason_codes import (
     describe_code,
     find_meaning,
 )
+from edge.mqtt.command_gate import AcceptedCommand, CommandGate, RefusedCommand
+from edge.mqtt.command_queue import CommandQueue
+from edge.mqtt.connection import Broker, Connection, Echo, Incoming, Unanswered, WakeUp
+from edge.mqtt.lane import OutboxReader
 from edge.mqtt.reconnect import (
     MAX_SHORT_CONNECTIONS,
     STABLE_S,

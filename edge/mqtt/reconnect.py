@@ -11,6 +11,11 @@ from edge.contract.state import will_payload
 from edge.contract.topics import StationTopic
 from edge.errors import ConfigurationError
 from edge.mqtt.broker_limits import LearnedLimits
+from edge.mqtt.broker_reason_codes import (
+    QOS_NOT_SUPPORTED,
+    RETAIN_NOT_SUPPORTED,
+    SESSION_TAKEN_OVER,
+)
 from edge.mqtt.command_gate import COMMAND_NAMES
 from edge.mqtt.connection import (
     Broker,
@@ -19,11 +24,6 @@ from edge.mqtt.connection import (
     Subscriptions,
     WakeUp,
     Will,
-)
-from edge.mqtt.reason_codes import (
-    QOS_NOT_SUPPORTED,
-    RETAIN_NOT_SUPPORTED,
-    SESSION_TAKEN_OVER,
 )
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,14 @@ from edge.contract.event import Event, Severity
 from edge.contract.topics import StationTopic
 from edge.journal.entries import JournalRow, RecordKind, for_sending
 from edge.mqtt.ages import ReplayDetector
+from edge.mqtt.broker_reason_codes import (
+    NO_MATCHING_SUBSCRIBERS,
+    PACKET_TOO_LARGE,
+    Packet,
+    describe_code,
+)
 from edge.mqtt.connection import Connection, Echo
 from edge.mqtt.lane import MAY_CONCERN_THE_ROW, ROWS_PER_READ, Lane, OutboxReader
-from edge.mqtt.reason_codes import NO_MATCHING_SUBSCRIBERS, PACKET_TOO_LARGE, Packet, describe_code
 from edge.mqtt.resending import Resending
 
 log = logging.getLogger(__name__)

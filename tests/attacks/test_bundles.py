@@ -9,8 +9,8 @@ import pytest
 from edge.bundle.manifest import load_bundle
 from edge.errors import BundleDamaged, ModelError
 from edge.inspection.detector import RunPlan
+from edge.inspection.graph_trial import GraphCrashed, try_model
 from edge.inspection.inspector import Inspector
-from edge.inspection.trial import GraphCrashed, try_model
 from edge.station.model.store import Change, ModelStore, load_model
 from tests.attacks.crashing_model import crashing_model
 from tests.edge.conftest import EdgeRun, edge_run

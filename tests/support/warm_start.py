@@ -47,7 +47,7 @@ COMMANDS = {
 }
 # What ``python -m`` runs: what commands start beside themselves, and what tests do.
 RUN_AS_MAIN = {
-    *("edge.hmi.server.main", "edge.hmi.window.main", "edge.inspection.trial"),
+    *("edge.hmi.server.main", "edge.hmi.window.main", "edge.inspection.graph_trial"),
     "edge.plc.opcua.main",
     *("edge.teaching.build_process", "training.trial", "edge.fleet.cli"),
     *("tests.support.fleet_stations", "tests.support.gige_camera_process"),

@@ -25,6 +25,7 @@ from edge.journal.entries import JournalError, JournalRow, RecordKind
 from edge.mqtt.ages import ReplayDetector
 from edge.mqtt.broker_limits import LearnedLimits
 from edge.mqtt.broker_login import BrokerLogin, read_broker_login
+from edge.mqtt.broker_reason_codes import Packet, describe_code
 from edge.mqtt.connection import (
     Broker,
     Connection,
@@ -35,7 +36,6 @@ from edge.mqtt.connection import (
     Will,
 )
 from edge.mqtt.lane import OutboxReader
-from edge.mqtt.reason_codes import Packet, describe_code
 from edge.mqtt.reconnect import Backoff, Connector, taken_over
 from edge.mqtt.sparkplug.edge_node import (
     NUMBERS,

@@ -24,11 +24,11 @@ from edge.inspection.areas import demand_size
 from edge.inspection.criteria import DecisionCriteria
 from edge.inspection.decision import Reason
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
+from edge.inspection.graph_trial import try_model
 from edge.inspection.inspector import Inspector
 from edge.inspection.pieces import frame_pieces
 from edge.inspection.plausibility import check_reference
 from edge.inspection.self_test import self_test
-from edge.inspection.trial import try_model
 from edge.station.model.releases import Releases
 
 log = logging.getLogger(__name__)

@@ -73,7 +73,7 @@ def _try(bundle: Bundle, device: str, plan: RunPlan, limit_s: float) -> None:
     }
     environment = {key: os.environ[key] for key in os.environ if key not in _NOT_INHERITED}
     # -P: a folder named edge in the working directory is none of ours.
-    command = [sys.executable, "-P", "-m", "edge.inspection.trial"]
+    command = [sys.executable, "-P", "-m", "edge.inspection.graph_trial"]
     try:
         process = subprocess.Popen(
             command,

@@ -18,14 +18,14 @@ from edge.doctor.finding import Grade
 from edge.doctor.station import broker_finding
 from edge.listen.listener import Listener, ListenOptions
 from edge.listen.store import Store
-from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Subscriptions, WakeUp
-from edge.mqtt.reason_codes import (
+from edge.mqtt.broker_reason_codes import (
     MEANINGS,
     SESSION_TAKEN_OVER,
     Packet,
     describe_code,
     find_meaning,
 )
+from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Subscriptions, WakeUp
 from edge.mqtt.tls import tls_context
 from edge.settings.mqtt import MqttSettings
 from tests.support.relaying import STATION, Relaying, relayed_journals
