@@ -99,18 +99,12 @@ def warp_area(samples: NDArray[np.uint8], pose: PartPose, box: Box, out: NDArray
     if plain is not None:
         resize_area(samples, plain, out)
         return
-    down = max(math.ceil(box.height / height / _SAMPLE_STEP_PX), 1)
-    across = max(math.ceil(box.width / width / _SAMPLE_STEP_PX), 1)
-    step_x, step_y = box.width / (width * across), box.height / (height * down)
+    down = max(math.ceil(box.height / _SAMPLE_STEP_PX), height)
+    across = max(math.ceil(box.width / _SAMPLE_STEP_PX), width)
+    step_x, step_y = box.width / across, box.height / down
     to_box = np.array([[step_x, 0.0, box.x], [0.0, step_y, box.y], [0.0, 0.0, 1.0]])
-    size = (width * across, height * down)
-    dense = warped(samples, pose.matrix() @ to_box, size, cv2.INTER_LINEAR)
-    if (down, across) != (1, 1):
-        dense = cv2.resize(dense, (width, height), interpolation=cv2.INTER_AREA)
-    if dense.ndim == 2:
-        cv2.cvtColor(dense, cv2.COLOR_GRAY2BGR, dst=out)
-    else:
-        out[:] = dense
+    dense = warped(samples, pose.matrix() @ to_box, (across, down), cv2.INTER_LINEAR)
+    resize_area(dense, Box(0, 0, across, down), out)
 
 
 def warped(

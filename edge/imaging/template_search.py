@@ -28,8 +28,12 @@ Grey = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 
 _LEVELS_PX = (20, 48)
-# Turn from one trial to the next: under a pixel at the template's corner, at the coarse level.
-_STEP_DEG = 7.5
+# Turn from one trial to the next: half of it is about a pixel at the template's corner, at the
+# coarse level; and a part of 90°, so that trials share turned images. What lies nearer to a better
+# trial than that is the same place until it is refined.
+_STEP_DEG = 11.25
+# A part may be turned a little further than is searched.
+_BEYOND_DEG = 3.75
 _CANDIDATES = 8
 _PEAKS_PER_ANGLE = 2
 # What fits worse than this, or than the best by so much, is no candidate.
@@ -111,6 +115,8 @@ class Template:
         sizes = [size for size in _LEVELS_PX if size * 1.3 < longest]
         self._levels = [_level(grey, size / longest, self._turns) for size in sizes]
         self._levels.append(_level(grey, 1.0, self._turns))
+        coarse = self._levels[0].grey
+        self._quarters = tuple(np.ascontiguousarray(np.rot90(coarse, -k)) for k in range(4))
         count = math.ceil(most_turn_deg / _STEP_DEG)
         step = most_turn_deg / max(count, 1)
         self._angles = tuple(step * k for k in range(-count, count + 1))
@@ -126,14 +132,12 @@ class Template:
         """
         pyramid = [_reduced(image, level.scale) for level in self._levels]
         smooth = [cv2.GaussianBlur(one, (3, 3), 0.7) for one in pyramid]
-        found: list[TemplatePlace] = []
-        for candidate in self._coarse(pyramid[0]):
-            place: TemplatePlace | None = candidate
-            for level, reduced in zip(self._levels[:2], smooth, strict=False):
-                place = place and _refined(level, reduced, place)
-            if place is not None and self._allowed(place, image):
-                found.append(place)
-        found = self._distinct(sorted(found, key=lambda place: -place.score))
+        found = self._coarse(pyramid[0])
+        for level, reduced in zip(self._levels[:2], smooth, strict=False):
+            refined_ones = [_refined(level, reduced, place) for place in found]
+            found = [one for one in refined_ones if one is not None and self._allowed(one, image)]
+            found = self._distinct(sorted(found, key=lambda place: -place.score))
+            found = [one for one in found if one.score > found[0].score - _COARSE_REACH]
         final: list[TemplatePlace] = []
         for place in found[:2]:
             for level, reduced in zip(self._levels[2:], smooth[2:], strict=True):
@@ -162,38 +166,38 @@ class Template:
         """Return the best places at the coarse level, in pixels of the template as given."""
         level = self._levels[0]
         rows, columns = image.shape
-        height, width = level.grey.shape
-        beside_y, beside_x = max(height // 4, 1), max(width // 4, 1)
         places: list[TemplatePlace] = []
-        for turn in _turns(self._angles, image.shape, level.grey.shape):
+        for turn in _turns(self._angles, image.shape, max(level.grey.shape)):
             turned = _warped(image, turn.centred, turn.size)
-            scores = cv2.matchTemplate(turned, level.grey, cv2.TM_CCOEFF_NORMED)
-            for _ in range(_PEAKS_PER_ANGLE):
-                _, score, _, (left, top) = cv2.minMaxLoc(scores)
-                if not _MIN_COARSE_SCORE < score <= 1.001:
-                    break
-                across, down = left + width / 2, top + height / 2
-                (a, b, to_x), (c, d, to_y) = turn.matrix
-                x, y = a * across + b * down + to_x, c * across + d * down + to_y
-                if 0 <= x <= columns and 0 <= y <= rows:
-                    places.append(
-                        TemplatePlace(x / level.scale, y / level.scale, turn.angle_deg, score)
-                    )
-                first_y, first_x = max(top - beside_y, 0), max(left - beside_x, 0)
-                scores[first_y : top + beside_y + 1, first_x : left + beside_x + 1] = -1.0
+            (a, b, to_x), (c, d, to_y) = turn.matrix
+            for quarters, angle in turn.quarters:
+                grey = self._quarters[quarters]
+                height, width = grey.shape
+                beside_y, beside_x = max(height // 4, 1), max(width // 4, 1)
+                scores = cv2.matchTemplate(turned, grey, cv2.TM_CCOEFF_NORMED)
+                for _ in range(_PEAKS_PER_ANGLE):
+                    _, score, _, (left, top) = cv2.minMaxLoc(scores)
+                    if not _MIN_COARSE_SCORE < score <= 1.001:
+                        break
+                    across, down = left + width / 2, top + height / 2
+                    x, y = a * across + b * down + to_x, c * across + d * down + to_y
+                    if 0 <= x <= columns and 0 <= y <= rows:
+                        places.append(TemplatePlace(x / level.scale, y / level.scale, angle, score))
+                    first_y, first_x = max(top - beside_y, 0), max(left - beside_x, 0)
+                    scores[first_y : top + beside_y + 1, first_x : left + beside_x + 1] = -1.0
         places.sort(key=lambda place: -place.score)
         kept: list[TemplatePlace] = []
         for place in places:
             if len(kept) == _CANDIDATES or place.score < places[0].score - _COARSE_REACH:
                 break
-            if not any(self._near(place, other, 0.1, 1.5 * _STEP_DEG) for other in kept):
+            if not any(self._near(place, other, 0.1, _STEP_DEG) for other in kept):
                 kept.append(place)
         return kept
 
     def _allowed(self, place: TemplatePlace, image: Grey) -> bool:
         rows, columns = image.shape
         inside = 0 <= place.x <= columns and 0 <= place.y <= rows
-        return inside and abs(place.angle_deg) <= self._most_turn_deg + 0.5 * _STEP_DEG
+        return inside and abs(place.angle_deg) <= self._most_turn_deg + _BEYOND_DEG
 
     def _distinct(self, places: list[TemplatePlace]) -> list[TemplatePlace]:
         kept: list[TemplatePlace] = []
@@ -267,7 +271,8 @@ _READ_FLOATS = numba.types.Array(numba.float32, 2, "C", readonly=True)
         *[_READ_FLOATS] * 2,
         numba.types.Array(numba.float64, 2, "C", readonly=True),
         *[numba.float64] * 4,
-    )
+    ),
+    reorder_sums=True,
 )
 def _gauss_newton(  # type: ignore[no-untyped-def]
     image, normed, steepest, solver, x, y, angle, farthest
@@ -282,21 +287,38 @@ def _gauss_newton(  # type: ignore[no-untyped-def]
     best_x, best_y, best_angle, best = x, y, angle, -2.0
     for _ in range(_MAX_STEPS):
         cosine, sine = math.cos(angle), math.sin(angle)
-        total = 0.0
+        reach_x = (abs(cosine) * columns + abs(sine) * rows) / 2
+        reach_y = (abs(sine) * columns + abs(cosine) * rows) / 2
+        inside = reach_x <= x <= width - 1 - reach_x and reach_y <= y <= height - 1 - reach_y
         for row in range(rows):
             v = row + 0.5 - rows / 2
-            for column in range(columns):
-                u = column + 0.5 - columns / 2
-                at_x = min(max(x + cosine * u - sine * v - 0.5, 0.0), width - 1.0)
-                at_y = min(max(y + sine * u + cosine * v - 0.5, 0.0), height - 1.0)
-                i, j = int(at_x), int(at_y)
-                right, below = min(i + 1, width - 1), min(j + 1, height - 1)
-                p, q = at_x - i, at_y - j
-                upper = image[j, i] * (1.0 - p) + image[j, right] * p
-                lower = image[below, i] * (1.0 - p) + image[below, right] * p
-                value = upper * (1.0 - q) + lower * q
-                patch[row * columns + column] = value
-                total += value
+            first_x, first_y = x - sine * v - 0.5, y + cosine * v - 0.5
+            if inside:
+                for column in range(columns):
+                    u = column + 0.5 - columns / 2
+                    at_x, at_y = first_x + cosine * u, first_y + sine * u
+                    # Unsigned, so that nobody asks whether they count from the end.
+                    i, j = numba.uint64(at_x), numba.uint64(at_y)
+                    p, q = numba.float32(at_x - i), numba.float32(at_y - j)
+                    upper = image[j, i] + (numba.float32(image[j, i + 1]) - image[j, i]) * p
+                    lower = (
+                        image[j + 1, i] + (numba.float32(image[j + 1, i + 1]) - image[j + 1, i]) * p
+                    )
+                    patch[row * columns + column] = upper + (lower - upper) * q
+            else:
+                for column in range(columns):
+                    u = column + 0.5 - columns / 2
+                    at_x = min(max(first_x + cosine * u, 0.0), width - 1.0)
+                    at_y = min(max(first_y + sine * u, 0.0), height - 1.0)
+                    i, j = int(at_x), int(at_y)
+                    right, below = min(i + 1, width - 1), min(j + 1, height - 1)
+                    p, q = at_x - i, at_y - j
+                    upper = image[j, i] * (1.0 - p) + image[j, right] * p
+                    lower = image[below, i] * (1.0 - p) + image[below, right] * p
+                    patch[row * columns + column] = upper * (1.0 - q) + lower * q
+        total = 0.0
+        for k in range(patch.size):
+            total += patch[k]
         mean = total / patch.size
         energy = 0.0
         for k in range(patch.size):
@@ -336,33 +358,43 @@ def _gauss_newton(  # type: ignore[no-untyped-def]
 
 
 class _Turn(NamedTuple):
-    """One trial of the coarse search.
+    """One turn of the image in the coarse search, for all trials that differ by quarter turns.
 
     Attributes:
+        quarters: by how many of them the template is turned, clockwise as seen, and the angle of
+            the trial.
         matrix: from the turned canvas to the image.
         centred: the same as OpenCV counts.
         size: rows and columns of the canvas.
     """
 
-    angle_deg: float
+    quarters: tuple[tuple[int, float], ...]
     matrix: tuple[tuple[float, float, float], ...]
     centred: NDArray[np.float64]
     size: tuple[int, int]
 
 
 @lru_cache(maxsize=16)
-def _turns(
-    angles: tuple[float, ...], shape: tuple[int, ...], template: tuple[int, ...]
-) -> tuple[_Turn, ...]:
+def _turns(angles: tuple[float, ...], shape: tuple[int, ...], longest: int) -> tuple[_Turn, ...]:
+    """Return the turns for trials at some angles; ``longest`` is the template's longer side."""
     rows, columns = shape
-    turns = []
+    by_turn: dict[float, list[tuple[int, float]]] = {}
     for angle in angles:
+        quarters = round(angle / 90.0)
+        by_turn.setdefault(angle - 90.0 * quarters, []).append((quarters % 4, angle))
+    turns = []
+    for angle, quarters_of in by_turn.items():
         cosine, sine = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
-        across = max(math.ceil(columns * cosine + rows * sine), template[1])
-        down = max(math.ceil(columns * sine + rows * cosine), template[0])
+        across = max(math.ceil(columns * cosine + rows * sine), longest)
+        down = max(math.ceil(columns * sine + rows * cosine), longest)
         matrix = _matrix(angle, (across / 2, down / 2), (columns / 2, rows / 2))
         turns.append(
-            _Turn(angle, tuple(map(tuple, matrix.tolist())), at_centres(matrix), (down, across))
+            _Turn(
+                tuple(quarters_of),
+                tuple(map(tuple, matrix.tolist())),
+                at_centres(matrix),
+                (down, across),
+            )
         )
     return tuple(turns)
 

@@ -111,6 +111,22 @@ def test_a_round_part_has_no_angle_but_a_place() -> None:
     assert (pose.x, pose.y, pose.angle_deg) == (WIDTH / 2 - 20, HEIGHT / 2 + 7, 0.0)
 
 
+def gear(teeth: int) -> NDArray[np.uint8]:
+    angles = np.linspace(0, 2 * np.pi, 2000, endpoint=False)
+    radius = 4 * (60 + 5 * np.sign(np.sin(teeth * angles)))
+    points = np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1) + 4 * 90
+    image = np.full((4 * HEIGHT, 4 * HEIGHT), 90, np.uint8)
+    cv2.fillPoly(image, [np.rint(points).astype(np.int32)], (180,))
+    return np.asarray(cv2.resize(image, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA))
+
+
+@pytest.mark.parametrize("teeth", [3, 4, 18, 32])
+def test_a_part_that_looks_alike_a_tooth_further_is_ambiguous_at_every_pitch(teeth: int) -> None:
+    roi = Crop(x=16, y=16, width=148, height=148)
+    with pytest.raises(PartAmbiguous, match="could lie in two ways"):
+        found(gear(teeth), locator(AlignMode.FULL_ROTATION, gear(teeth), roi))
+
+
 def two() -> NDArray[np.uint8]:
     return np.hstack([bracket(MIDDLE), bracket(Laid(WIDTH / 2, HEIGHT / 2, 60), seed=1)])
 
