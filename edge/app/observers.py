@@ -73,6 +73,7 @@ def _teaching(
         candidate=model.candidate,
         choose_recipe=choose_recipe,
         recipe=lambda: model.recipe,
+        of_settings=lambda: model.of_settings,
         threshold=lambda: model.store.current.criteria.threshold,
         record_event=sources.record_event,
     )

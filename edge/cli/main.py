@@ -252,7 +252,6 @@ def _recipe(options: argparse.Namespace) -> None:
     # pydantic and numpy
     from edge.cli.recipes import RecipeOrder, run_recipe_command
     from edge.recipes.folder import RecipeFolder
-    from edge.station.model.recipe_limits import demand_callable
 
     settings = _settings(options, ("camera", "model")) if options.config else None
     folder = _recipes_folder(options, settings)
@@ -270,7 +269,7 @@ def _recipe(options: argparse.Namespace) -> None:
         public_key=Path(key) if key else None,
         settings=options.product_settings,
         mask=options.mask,
-        check_name=partial(demand_callable, settings) if settings else _any_name,
+        check_name=partial(_check_name, settings) if settings else _any_name,
         max_images=_max_images(settings),
     )
     run_recipe_command(RecipeFolder(folder), order, print_line)
@@ -280,6 +279,19 @@ def _max_images(settings: "Settings | None") -> int | None:
     """Return how many images a recipe keeps; without settings, none is removed."""
     named = settings.recipes if settings is not None else None
     return named.max_images if named is not None else None
+
+
+def _check_name(settings: "Settings", name: str) -> None:
+    """Demand a name under which this station would use a recipe.
+
+    Raises:
+        RecipeNameInvalid: it would not.
+    """
+    # OpenVINO
+    from edge.station.model.recipe_limits import demand_callable, demand_own_name
+
+    demand_callable(settings, name)
+    demand_own_name(settings.recipe.id if settings.recipe is not None else None, name)
 
 
 def _any_name(_name: str) -> None:
@@ -375,10 +387,9 @@ def _run_teach(
     # OpenVINO, OpenCV and numba
     from edge.bundle.signing import ask_password
     from edge.cli.teach import TeachCommand, run_teach
-    from edge.station.model.recipe_limits import demand_callable
 
     if settings is not None and options.output is None:
-        demand_callable(settings, options.teach)
+        _check_name(settings, options.teach)
     run_teach(
         TeachCommand(
             name=options.teach,

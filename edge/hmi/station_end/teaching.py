@@ -64,7 +64,7 @@ from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion, taught_place
 from edge.recipes.taught import TAUGHT_FILE, read_taught
 from edge.settings.station import Settings
 from edge.settings.teach import TeachSettings
-from edge.station.model.recipe_limits import demand_callable
+from edge.station.model.recipe_limits import demand_callable, demand_own_name
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.sinks import memory_bytes
 from edge.system.priority import READ_BESIDE
@@ -100,6 +100,7 @@ class TeachingServices:
         journal_folder: teaching keeps its files beside the journal.
         candidate: loads a model that is not in force, for one thread.
         choose_recipe: changes over to a recipe by id and version, and puts it in force.
+        of_settings: what the settings name for ``model.path``, which no recipe may be called.
         recipe: what is inspected for, by the raw ``threshold``.
         record_event: records who did what.
     """
@@ -109,6 +110,7 @@ class TeachingServices:
     candidate: Callable[[Path], Inspector]
     choose_recipe: Callable[[str, int | str | None], Mapping[str, Datum]]
     recipe: Callable[[], Recipe | None]
+    of_settings: Callable[[], Recipe | None]
     threshold: Callable[[], float]
     record_event: Callable[[Event], None]
 
@@ -221,6 +223,8 @@ class Teaching:
                 kind="unnamed",
             )
         demand_callable(self._services.settings, recipe)
+        of_settings = self._services.of_settings()
+        demand_own_name(of_settings.id if of_settings is not None else None, recipe)
         with self._lock:
             if self._session is not None:
                 self._refuse_another(self._session)

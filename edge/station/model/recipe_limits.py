@@ -67,6 +67,23 @@ def demand_callable(settings: Settings, name: str) -> None:
         )
 
 
+def demand_own_name(of_settings: str | None, name: str) -> None:
+    """Demand that a recipe in the folder is not called like the model that the settings name.
+
+    Args:
+        of_settings: ``recipe.id``; None where the settings name none.
+
+    Raises:
+        RecipeNameInvalid: it would never be used, and the station would not start again.
+    """
+    if name == of_settings:
+        raise RecipeNameInvalid(
+            f"recipe {name!r}: the section recipe of the settings gives this name to the model at "
+            "model.path, so a recipe of this name would never be used. Choose another name, or "
+            "leave the section recipe out of the settings."
+        )
+
+
 def demand_room(section: RecipesSettings, name: object, size_bytes: int) -> None:
     """Demand that a recipe alone fits into the memory for recipes.
 

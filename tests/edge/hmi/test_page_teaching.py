@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from edge.bundle.manifest import AlignMode, Crop
+from edge.contract.verdict import Recipe
 from edge.errors import BundleError, StationError
 from edge.hmi.actions import (
     Actor,
@@ -260,6 +261,7 @@ class Bench:
                 candidate=lambda _: pytest.fail("nothing is tried"),
                 choose_recipe=lambda *_: pytest.fail("nothing is released"),
                 recipe=lambda: None,
+                of_settings=lambda: Recipe("bolt", 1),
                 threshold=lambda: 0.0,
                 record_event=lambda _: None,
             )
@@ -295,6 +297,12 @@ def test_a_number_that_the_plc_cannot_call_is_not_taught(tmp_path: Path, teacher
         bench.begin(recipe="007")
     bench.begin(recipe="7")
     Bench(tmp_path / "mqtt", teacher).begin(recipe="007")
+
+
+def test_no_recipe_is_called_like_the_model_of_the_settings(tmp_path: Path, teacher: Path) -> None:
+    """It would never be used, and the station would not start again."""
+    with pytest.raises(RecipeNameInvalid, match="gives this name to the model"):
+        Bench(tmp_path, teacher).begin(recipe="bolt")
 
 
 def test_what_shows_no_good_part_is_not_taken_to_teach_with(tmp_path: Path, teacher: Path) -> None:

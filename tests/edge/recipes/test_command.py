@@ -102,3 +102,7 @@ def test_a_recipe_that_could_never_be_used_is_a_fault(
     station = settings(tmp_path, bundle, **sections)
     assert main(["--check", "--config", str(station)]) == 78
     assert "has the same name" in capsys.readouterr().err
+    for words in (["add", "nut", str(bundle)], ["use", "nut@2"]):
+        assert main(["--recipe", *words, "--config", str(station)]) == 78
+        assert "gives this name to the model at model.path" in capsys.readouterr().err
+    assert (recipes.versions("nut"), recipes.in_force("nut")) == ((1, 2), 1)
