@@ -161,7 +161,7 @@ def test_two_processes_share_the_work_and_write_the_same_table(
     own, other = (
         [
             *arguments(data, weights, tmp_path / name / "table.csv", "--study", url),
-            *("--algorithms", "padim", "--seeds", "0,1,2", "--name", "table"),
+            *("--algorithms", "padim", "--seeds", "0,1", "--name", "table"),
         ]
         for name in ("one", "two")
     )
@@ -170,7 +170,7 @@ def test_two_processes_share_the_work_and_write_the_same_table(
     _, err = worker.communicate(timeout=600)
     assert worker.returncode == 0, err
     done = [t for t in trials(tmp_path / "shared.db") if t.state is TrialState.COMPLETE]
-    assert len({t.user_attrs["fit"] for t in done}) == len(done) == 3
+    assert len({t.user_attrs["fit"] for t in done}) == len(done) == 2
     tables = [(tmp_path / name / "table.csv").read_bytes() for name in ("one", "two")]
     assert tables[0] == tables[1]
     assert "±" in (tmp_path / "one" / "table.md").read_text()

@@ -58,7 +58,7 @@ def fit_as(algorithm: str, root: Path, weights: Path) -> Description:
 def test_a_mis_sorted_defect_does_not_open_the_threshold(
     algorithm: str, tmp_path: Path, weights: Path
 ) -> None:
-    root = good_folder(tmp_path / "set", 24)
+    root = good_folder(tmp_path / "set", 16)
     clean = fit_as(algorithm, root, weights)
     wrong = {str(mis_sorted(root, number)) for number in (3, 4)}
     found = fit_as(algorithm, root, weights)
