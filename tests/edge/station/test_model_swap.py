@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import golden_scores
 from edge.station.model.store import Change, LoadedModel, ModelStore, load_model
+from tests.soak import times
 from tests.support.small_bundle import (
     CELLS,
     SIDE,
@@ -62,17 +64,24 @@ def with_self_test(path: Path) -> Path:
     return rewrite(path, self_test=[score.model_dump() for score in scores])
 
 
-@pytest.fixture
-def first(tmp_path: Path) -> LoadedModel:
-    return load(with_self_test(write_bundle(fresh(tmp_path / "1"))))
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return load(with_self_test(write_bundle(tmp_path_factory.mktemp("1"))))
 
 
-@pytest.fixture
-def new(tmp_path: Path) -> Path:
-    """Another model, with another threshold, that is whole."""
-    path = write_bundle(fresh(tmp_path / "2"))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of another model, with another threshold, that stays whole."""
+    path = write_bundle(tmp_path_factory.mktemp("2"), "part")
     content = json.loads(path.with_suffix(".json").read_bytes())["threshold"]
-    return with_self_test(rewrite(path, threshold=content | {"image": 30.0, "interval": None}))
+    with_self_test(rewrite(path, threshold=content | {"image": 30.0, "interval": None}))
+    return path.parent
+
+
+@pytest.fixture
+def new(whole: Path, tmp_path: Path) -> Path:
+    """A copy of another model that a test may damage."""
+    return Path(shutil.copytree(whole, tmp_path / "2")) / "part.xml"
 
 
 def fresh(folder: Path) -> Path:
@@ -326,7 +335,7 @@ from edge.bundle.manifest import load_bundle
 from tests.support.detecting import predict_one
 path, loaded, refused, end = Path(sys.argv[1]), 0, 0, time.monotonic() + 25
 print("loading", flush=True)
-while min(loaded, refused) < 20 and time.monotonic() < end:
+while min(loaded, refused) < int(sys.argv[2]) and time.monotonic() < end:
     try:
         bundle = load_bundle(path)
         time.sleep(0.001)  # the files change between reading and compiling
@@ -344,7 +353,9 @@ def test_files_overwritten_in_place_while_they_are_loaded_kill_no_process(tmp_pa
     path = write_bundle(tmp_path)
     whole = {suffix: path.with_suffix(suffix).read_bytes() for suffix in (".xml", ".bin")}
     process = subprocess.Popen(
-        [sys.executable, "-c", LOADING, str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LOADING, str(path), str(times(8, 20))],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "loading\n"
@@ -490,7 +501,7 @@ def test_a_path_through_a_symbolic_link_is_resolved_once(
     assert store.exchange(current / new.name).changed
     assert store.current.bundle.path == new
     current.unlink()
-    current.symlink_to(first.bundle.path.parent.name)
+    current.symlink_to(first.bundle.path.parent)
     assert store.current.bundle.path == new
 
 
