@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from statistics import NormalDist
 from typing import NamedTuple
@@ -150,15 +151,22 @@ def binomial_tail(hits: int, count: int, share: float) -> float:
         return 1.0
     if share <= 0.0 or share >= 1.0:
         return float(share >= 1.0)
-    terms = (
-        math.lgamma(count + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(count - k + 1)
-        + k * math.log(share)
-        + (count - k) * math.log1p(-share)
-        for k in range(hits, count + 1)
+    k = np.arange(hits, count + 1)
+    logs = _log_ways(hits, count) + k * math.log(share) + (count - k) * math.log1p(-share)
+    return min(1.0, math.fsum(np.exp(logs)))
+
+
+@lru_cache(maxsize=16)  # an interval asks for the same ones over a hundred times
+def _log_ways(hits: int, count: int) -> NDArray[np.float64]:
+    """Return the logarithm of in how many ways at least so many of them are chosen, by number."""
+    ways = np.array(
+        [
+            math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
+            for k in range(hits, count + 1)
+        ]
     )
-    return min(1.0, math.fsum(math.exp(term) for term in terms))
+    ways.flags.writeable = False
+    return ways
 
 
 def auroc_drop_bound(
