@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -261,8 +262,14 @@ def test_commands_that_end_by_themselves_end_well_in_the_order_of_the_documents(
     assert {command[0] for command in run} == set(MAINS)
 
 
+@cache  # asked several times as tests are collected
+def keys(block: Block) -> frozenset[str]:
+    """Return what stands at the top of a block of YAML."""
+    return frozenset(yaml.safe_load(block.text))
+
+
 def is_mask(block: Block) -> bool:
-    return {"ignore", "zones"} <= yaml.safe_load(block.text).keys()
+    return {"ignore", "zones"} <= keys(block)
 
 
 @pytest.mark.parametrize("block", [b for b in blocks_in("yaml") if is_mask(b)], ids=str)
@@ -280,7 +287,7 @@ def test_every_mask_block_is_a_mask(block: Block, tmp_path: Path) -> None:
 
 
 def is_plan(block: Block) -> bool:
-    return {"stations", "address"} <= yaml.safe_load(block.text).keys()
+    return {"stations", "address"} <= keys(block)
 
 
 @pytest.mark.parametrize("block", [b for b in blocks_in("yaml") if is_plan(b)], ids=str)
@@ -290,7 +297,7 @@ def test_every_plan_block_is_a_plan(block: Block, tmp_path: Path) -> None:
 
 
 def is_part(block: Block) -> bool:
-    return "part" in yaml.safe_load(block.text)
+    return "part" in keys(block)
 
 
 @pytest.mark.parametrize("block", [b for b in blocks_in("yaml") if is_part(b)], ids=str)
