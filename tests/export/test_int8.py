@@ -28,8 +28,10 @@ from export.engines import computes_in, onnx_engine, openvino_engine
 from export.errors import CalibrationUnusable
 from export.ir import to_onnx
 from export.parity_gate import Images
+from export.quantization import quantize
 from export.variants import ExportPrecision
 from tests.soak import times
+from tests.support.once import QuantizedOnce
 from tests.support.small_training import defective_image, good_image, write
 from training.checkpoint import load_checkpoint
 from training.data.loading import first_sight
@@ -44,7 +46,15 @@ LENIENT = ["--max-auroc-drop", "0.1", "--max-verdict-flips", "0.3"]
 FEW_ATTEMPTS = 6
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def quantized_once() -> Iterator[None]:
+    """Searches of different outcomes begin with the same candidates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "quantize", QuantizedOnce())
+        yield
+
+
+@pytest.fixture(scope="module")
 def int8(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     path = tmp_path_factory.mktemp("int8") / "slopes.xml"
     arguments = ["--precision", "int8", "--report", "--onnx", *LENIENT]
@@ -77,7 +87,9 @@ def test_thresholds_are_those_of_the_checkpoint_in_every_precision(
 def test_exporting_int8_twice_gives_the_same_bytes(
     int8: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundles, "to_onnx", to_onnx)  # other tests convert once only
+    # Other tests convert and quantize once only.
+    monkeypatch.setattr(bundles, "to_onnx", to_onnx)
+    monkeypatch.setattr(search, "quantize", quantize)
     again = tmp_path / "slopes.xml"
     chosen = ["--precision", "int8", "--onnx", *LENIENT]  # which is not timed again
     assert main([str(checkpoint), "-o", str(again), *chosen]) == 0
