@@ -83,6 +83,10 @@ class Line:
             total_ms = json.loads(line)["duration_ms"]["total"]
             self.found.append((time.perf_counter(), total_ms))
 
+    def join(self) -> None:
+        """Wait until the station has ended and all that it wrote is read."""
+        self._thread.join()
+
     def within(self, begin_s: float, end_s: float) -> list[float]:
         return [total for at, total in self.found if begin_s <= at < end_s]
 
@@ -114,6 +118,7 @@ def running_line(folder: Path) -> Iterator[Line]:
             yield line
         finally:
             process.terminate()
+            line.join()
 
 
 def beside_a_line(teacher: Path, good: Path) -> None:
