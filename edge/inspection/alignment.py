@@ -26,6 +26,8 @@ _MIN_LEAD = 0.03
 _MIN_REMAINDER_RATIO = 1.25
 # Expected error of a pose in percent of the longest side, or degrees.
 _LOOSEST = 0.25
+# Two ways that differ by more are told apart by their angle.
+_SAME_TURN_DEG = 5.0
 # Along each axis, of a pixel of the reduced frame; averaging more tells the search nothing.
 _SAMPLES_PER_PX = 2
 # Below this a share of an area is rounding.
@@ -152,10 +154,18 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
     best, other = found.best, found.other
     if best is None or best.score < locator.least_likeness:
         likeness = "nothing looks like it" if best is None else f"likeness {best.score:.2f}"
+        remedy = "Check that it is in view as in the reference, and check lens, focus and light."
+        if min(roi.width, roi.height) > min(rows, columns) or max(roi.width, roi.height) > max(
+            rows, columns
+        ):
+            remedy = (
+                f"Its region in the reference, {roi.width}×{roi.height} pixels, is larger than the "
+                f"frame of {columns}×{rows}: the part must be as large as in the reference. Fit "
+                "with one of this camera and resolution."
+            )
         raise PartNotFound(
             f"the part was not found ({likeness}, {locator.least_likeness:.2f} are "
-            "required). Check that it is in view as in the reference, and check lens, "
-            "focus and light."
+            f"required). {remedy}"
         )
     if other is not None and best.score - other.score < max(
         _MIN_LEAD, (_MIN_REMAINDER_RATIO - 1.0) * (1.0 - best.score)
@@ -163,18 +173,22 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
         turn = abs((best.angle_deg - other.angle_deg + 180.0) % 360.0 - 180.0)
         apart = math.hypot(best.x - other.x, best.y - other.y) / scale_x
         remedy = "a reference and a region (--roi) with something in it that is there once"
-        if turns:
+        if turn > _SAME_TURN_DEG:
             remedy = "--align shift where it is symmetric, or a reference that tells its angle"
         raise PartAmbiguous(
             f"the part could lie in two ways, {apart:.0f} pixels and {turn:.0f}° apart (likeness "
             f"{best.score:.2f} and {other.score:.2f}). Show one part at a time; fit with {remedy}."
         )
     if found.looseness > _LOOSEST:
-        round_part = "For a round part fit with --align shift; else give" if turns else "Give"
+        place, error = "place", f"{found.looseness:.1f} %"
+        round_part = ""
+        if turns:
+            place, error = "place or angle", f"{error} or degrees"
+            round_part = "for a round part with --align shift, else "
         raise PartAmbiguous(
-            f"the reference does not hold the part's place or angle: an error of "
-            f"{found.looseness:.1f} % or degrees is to be expected. {round_part} a region with "
-            "more of the part's outline."
+            f"the part's {place} is not certain (likeness {best.score:.2f}): an error of {error} "
+            "is to be expected. Check that it is in view as in the reference; where good parts "
+            f"are refused so, fit {round_part}with a region that shows more of the part's outline."
         )
     pose = PartPose(
         x=best.x * columns / size[0],

@@ -178,6 +178,10 @@ def demand_areas(spec: InputSpec, score: MapScore | None, map_shape: tuple[int, 
         return
     drawn_on = (areas.height, areas.width)
     try:
+        demand_size(drawn_on, spec)
+    except FrameUnsuitable as error:
+        raise AreasUnusable(str(error)) from error
+    try:
         whole = frame_pieces(drawn_on, spec).whole
         counted_areas(spec, drawn_on, whole, score=score, map_shape=map_shape)
     except FrameUnsuitable as error:
@@ -196,13 +200,14 @@ def demand_size(frame: tuple[int, ...], spec: InputSpec) -> None:
     if areas is None:
         return
     height, width = frame[:2]
+    shown, remedy = "frame", "Draw it on one of that size, or change the camera's resolution."
     if locator is not None:
         height, width = locator.frame_height, locator.frame_width
+        shown, remedy = "reference image", "Draw it on the reference image."
     if (areas.height, areas.width) != (height, width):
         raise FrameUnsuitable(
             f"the mask was drawn on an image of {areas.width}×{areas.height}, the "
-            f"{'frame' if locator is None else 'reference image'} has {width}×{height}. Draw it on "
-            "one of that size, or change the camera's resolution."
+            f"{shown} has {width}×{height}. {remedy}"
         )
 
 

@@ -48,10 +48,10 @@ def draw_overlay(pixels: Pixels, inspection: Inspection) -> Image:
     if anomaly_map is not None and scale is not None and place is not None:
         place = Box(*(v * factor for v in (place.x, place.y, place.width, place.height)))
         blend_heat_map(canvas, place, anomaly_map, scale)
-    _draw_areas(canvas, inspection, factor)
     for region in inspection.regions:
         box = [v * factor for v in (region.x, region.y, region.width, region.height)]
         _draw_box(canvas, box)
+    _draw_areas(canvas, inspection, factor)
     decision, score = inspection.decision, inspection.normalized_score
     text = f"{decision.result.value} {decision.reason.value if score is None else f'{score:.2f}'}"
     return _with_label(canvas, text.replace("_", " "), COLOURS[decision.result])
@@ -111,9 +111,23 @@ def _draw_areas(canvas: Image, inspection: Inspection, factor: int) -> None:
         colour = COLOURS[Result.NOK] if zone.name in rejected else WHITE
         corners = outline(np.array(zone.polygon), colour)
         x, y = corners[corners[:, 1].argmin()]
-        for ink, line in ((INK, 3), (colour, 1)):
-            place = (int(x), int(y) - 2 * _line_px(canvas) - 3)
-            cv2.putText(canvas, readable(zone.name), place, _FONT, 0.45, ink, line, cv2.LINE_AA)
+        _draw_tag(canvas, readable(zone.name), (int(x), int(y)), INK if colour is WHITE else colour)
+
+
+def _draw_tag(
+    canvas: Image, text: str, above: tuple[int, int], colour: tuple[int, int, int]
+) -> None:
+    """Write a name on a plate above a point, or as near to it as the image lets."""
+    line = _line_px(canvas)
+    scale = 0.45 * max(1.0, min(canvas.shape[:2]) / 480)
+    (width, height), below = cv2.getTextSize(text, _FONT, scale, line)
+    pad, gap = 3 * line, 2 * line + 1
+    wide, high = width + 2 * pad, height + below + 2 * pad
+    left = min(max(above[0] - wide // 2, 0), max(canvas.shape[1] - wide, 0))
+    top = min(max(above[1] - high - gap, 0), max(canvas.shape[0] - high, 0))
+    cv2.rectangle(canvas, (left, top), (left + wide - 1, top + high - 1), colour, cv2.FILLED)
+    place = (left + pad, top + pad + height)
+    cv2.putText(canvas, text, place, _FONT, scale, WHITE, line, cv2.LINE_AA)
 
 
 def _with_label(canvas: Image, text: str, colour: tuple[int, int, int]) -> Image:

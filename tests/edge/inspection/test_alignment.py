@@ -11,7 +11,15 @@ from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from edge.bundle.manifest import AlignMode, Crop, InputSpec, Locator, load_bundle
+from edge.bundle.manifest import (
+    AlignMode,
+    Areas,
+    Crop,
+    InputSpec,
+    Locator,
+    MapScore,
+    load_bundle,
+)
 from edge.contract.verdict import payload, to_json
 from edge.errors import FrameUnsuitable, PartAmbiguous, PartNotFound
 from edge.imaging.area_resize import resize_area
@@ -25,6 +33,7 @@ from edge.inspection.alignment import (
     mapped_back,
     reference_box,
 )
+from edge.inspection.areas import AreasUnusable, demand_areas
 from edge.inspection.decision import Reason, Result
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.frame_prediction import view_frame
@@ -177,6 +186,43 @@ def test_a_repetitive_reference_is_ambiguous_in_its_own_image() -> None:
     with pytest.raises(PartAmbiguous, match="something in it that is there once") as refused:
         found(stripes(), locator(AlignMode.SHIFT, stripes()))
     assert "--align shift" not in str(refused.value)  # it is set
+
+
+@pytest.mark.parametrize("mode", list(AlignMode))
+def test_two_parts_that_lie_alike_are_no_matter_of_their_angle(mode: AlignMode) -> None:
+    alike = np.hstack([bracket(MIDDLE), bracket(MIDDLE, seed=1)])
+    with pytest.raises(PartAmbiguous, match=r" 0° apart.*one part at a time.*there once") as bad:
+        found(alike, locator(mode))
+    assert "symmetric" not in str(bad.value)
+
+
+def test_a_part_that_is_cut_off_is_not_blamed_on_the_reference_alone() -> None:
+    cut = bracket(MIDDLE)[60:120, 80:160].copy()
+    with pytest.raises(PartAmbiguous, match="Check that it is in view as in the reference"):
+        found(cut, locator())
+
+
+def test_a_mask_of_another_size_than_the_reference_is_refused_with_both() -> None:
+    spec = InputSpec(
+        height=64,
+        width=96,
+        pixel_formats=(PixelFormat.BGR8,),
+        locator=locator(),
+        areas=Areas(width=320, height=240, ignore=(((0, 0), (9, 0), (9, 9)),)),
+    )
+    with pytest.raises(AreasUnusable) as refused:
+        demand_areas(spec, MapScore(cells=1), (8, 12))
+    assert str(refused.value) == (
+        "the mask was drawn on an image of 320×240, the reference image has 240×180. Draw it on "
+        "the reference image."
+    )
+
+
+def test_a_reference_larger_than_the_frame_is_told_as_that() -> None:
+    large = cv2.resize(bracket(MIDDLE), None, fx=4, fy=4)
+    roi = Crop(x=4 * ROI.x, y=4 * ROI.y, width=4 * ROI.width, height=4 * ROI.height)
+    with pytest.raises(PartNotFound, match="400×272 pixels, is larger than the frame of 240×180"):
+        found(bracket(MIDDLE), locator(image=large, roi=roi))
 
 
 def test_what_lies_outside_is_inspected_only_where_that_is_agreed() -> None:

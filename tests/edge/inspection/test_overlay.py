@@ -93,6 +93,32 @@ def test_what_is_ignored_and_zones_are_outlined_where_the_part_lies(inspector: I
     assert np.array_equal(drawn[440:, 560:], pixels[440:, 560:])
 
 
+def test_the_name_of_a_zone_is_on_a_plate_inside_the_image(inspector: Inspector) -> None:
+    pixels = good_image(1, 480, 640)
+    frame = Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0)
+    corner = ((600.0, 0.0), (640.0, 0.0), (640.0, 60.0), (600.0, 60.0))
+    inspection = replace(
+        inspector.inspect(frame),
+        areas=Areas(width=640, height=480, zones=(Zone(name="sealing face", polygon=corner),)),
+        zones=(
+            ZoneDecision(
+                name="sealing face",
+                result=Result.NOK,
+                score=2.0,
+                threshold=1.0,
+                normalized_score=0.9,
+            ),
+        ),
+    )
+
+    drawn = draw_overlay(pixels, inspection)
+
+    plate = (drawn[:24, 500:] == COLOURS[Result.NOK]).all(axis=2)
+    rows, columns = np.nonzero(plate)
+    assert plate.sum() > 600
+    assert np.ptp(rows) + 1 >= 14 and np.ptp(columns) + 1 >= 70
+
+
 def test_the_frame_itself_is_not_drawn_on(inspector: Inspector) -> None:
     pixels = defective_image()
     before = pixels.copy()

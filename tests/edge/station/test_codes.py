@@ -136,20 +136,23 @@ def test_a_decoder_that_hangs_holds_a_bounded_number_of_frames(
         assert found(codes, with_code("B-4711", "qr")).part_id == "B-4711"
 
 
-def test_the_verdict_has_the_code_as_part_id(
+def test_the_verdict_has_the_code_as_part_id_also_where_a_mask_ignores_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_bundle(tmp_path)
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "1.png"), with_code("B-4711", "datamatrix"))
-    cv2.imwrite(str(tmp_path / "images" / "2.png"), good_image())
+    cv2.imwrite(str(tmp_path / "images" / "2.png"), with_code("B-4712", "qr"))
+    label = "[[190, 50], [300, 50], [300, 160], [190, 160]]"
+    (tmp_path / "mask.yaml").write_text(f"size: [480, 360]\nignore: [{label}]\n")
     settings = tmp_path / "station.yaml"
     settings.write_text(
         "camera: {uri: images}\nmodel: {path: part.xml}\n"
         "code: {kinds: [datamatrix], timeout_ms: 9000}\n"
+        "decision: {mask: mask.yaml, image_threshold: 1.5}\n"
     )
     edge_run(["--config", str(settings), "--once"])
     read, unread = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert read["part_id"] == "B-4711"
+    assert (read["part_id"], read["result"]) == ("B-4711", "OK")
     assert unread["part_id"] is None
     assert (unread["result"], unread["reason_code"]) == ("ERROR", 24)
