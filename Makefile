@@ -9,7 +9,7 @@ ARAVIS := gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev pkg-config gcc 
 LINT := $(DEV)/bin/ruff format --check . && $(DEV)/bin/ruff check . && $(DEV)/bin/mypy
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-bundle images test soak simulate cuts powercut fuzz bench lint lock licences release deb deb-test images-test fleet-demo packages clean
+.PHONY: demo demo-bundle demo-flange demo-tilted images test soak simulate cuts powercut fuzz bench lint lock licences release deb deb-test images-test fleet-demo packages clean
 
 # The main job: inspect the sample frames with the sample bundle. No torch, camera or broker.
 # With KEEP=1 it goes on with them, and serves the page until Ctrl-C; with PORTS=modbus, too, a PLC
@@ -18,6 +18,9 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 demo: $(EDGE)/installed
 	$(EDGE)/bin/edge-run --camera configs/demo/frames --model configs/demo/bottle.xml --once \
 		--save build/demo
+	@echo 'A part that lies tilted, with a mask and a zone:'
+	$(EDGE)/bin/edge-run --camera configs/demo/tilted --model configs/demo/tilted.xml --once \
+		--save build/demo/tilted
 	@echo 'The page at the station: http://127.0.0.1:8080 $(if $(KEEP),(Ctrl-C ends it),with make demo KEEP=1)'
 ifdef KEEP
 ifdef PORTS
@@ -28,11 +31,17 @@ endif
 	@$(EDGE)/bin/edge-run --config configs/demo/$(or $(PORTS),station).yaml >/dev/null
 endif
 
-# Makes the sample bundle and the sample frames anew: render, train the backbone, fit, export.
+# Makes the sample bundles and the sample frames anew: render, train the backbone, fit, export.
 demo-bundle: $(DEV)/installed
 	rm -rf $(DEMO)
+	$(MAKE) demo-flange demo-tilted
+
+$(DEMO)/small.safetensors: | $(DEV)/installed
 	mkdir -p $(DEMO)
-	$(DEV)/bin/python -m training.demo backbone -o $(DEMO)/small.safetensors
+	$(DEV)/bin/python -m training.demo backbone -o $@
+
+demo-flange: $(DEV)/installed $(DEMO)/small.safetensors
+	rm -rf $(DEMO)/flange
 	$(DEV)/bin/python -m training.demo dataset -o $(DEMO)/flange
 	$(DEV)/bin/python -m training.demo frames -o configs/demo/frames
 	$(DEV)/bin/train-station fit --algorithm patchcore --data $(DEMO)/flange --backbone small \
@@ -45,11 +54,25 @@ demo-bundle: $(DEV)/installed
 		--weights-licence Apache-2.0 --precision fp32 --set bank_size=2048 \
 		-o configs/demo/teacher.xml
 
+# A part that shifts and turns, its serial number ignored, its sealing face a zone (docs/train.md).
+demo-tilted: $(DEV)/installed $(DEMO)/small.safetensors
+	rm -rf $(DEMO)/tilted
+	$(DEV)/bin/python -m training.demo tilted-dataset -o $(DEMO)/tilted
+	$(DEV)/bin/python -m training.demo tilted-frames -o configs/demo/tilted
+	$(DEV)/bin/train-station fit --algorithm patchcore --data $(DEMO)/tilted/images \
+		--align shift+rotation --reference $(DEMO)/tilted/reference.png --roi 169,89,302,302 \
+		--mask $(DEMO)/tilted/mask.yaml --backbone small --weights $(DEMO)/small.safetensors \
+		--weights-licence Apache-2.0 --set bank_size=512 -o $(DEMO)/tilted.safetensors
+	$(DEV)/bin/export-model $(DEMO)/tilted.safetensors --precision fp16 -o configs/demo/tilted.xml
+
 # The images of README: an overlay of the demo, and the page in a browser.
 images: packages $(EDGE)/installed $(DEV)/installed
 	$(EDGE)/bin/edge-run --camera configs/demo/frames --model configs/demo/bottle.xml --once \
 		--save build/demo >/dev/null
 	cp build/demo/*_06_stain_NOK.jpg docs/images/overlay.jpg
+	$(EDGE)/bin/edge-run --camera configs/demo/tilted --model configs/demo/tilted.xml --once \
+		--save build/demo/tilted >/dev/null
+	cp build/demo/tilted/*_01_stain_NOK.jpg docs/images/tilted.jpg
 	$(DEV)/bin/python -m tests.support.page_images
 
 # Four workers on two cores, as many tests wait for processes and deadlines; the checks of `lint`

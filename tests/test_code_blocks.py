@@ -40,6 +40,8 @@ from tests.support.code_blocks import (
 )
 from tests.support.payloads import validator
 from tests.support.small_training import write_folder, write_weights
+from training.data.rendered import ImageCounts
+from training.tilted_demo import write_tilted_dataset
 
 Parser = Callable[[], argparse.ArgumentParser]
 PARSERS: dict[str, Parser] = {
@@ -100,7 +102,6 @@ NOT_RUN_HERE = {
     "train-station fit .*recipes/flange": (
         "a recipe that a station taught; tests/training/test_data_sets.py opens one"
     ),
-    "train-station .*--align": "a part that turns; tests/export/test_alignment.py fits to one",
     "train-station test padim": "belongs to that data set",
     "train-station benchmark": "takes an hour; tests/training/test_benchmark.py runs a small one",
 }
@@ -209,6 +210,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     write_folder(folder / "images" / "bottle", good=14, defective=4)
     write_folder(folder / "images" / "new", good=8, defective=2)
+    write_tilted_dataset(
+        folder / "tilted", ImageCounts(train_good=12, test_good=0, test_defective=0)
+    )
     write_weights(folder / "small.safetensors")
     demo = ROOT / "configs" / "demo"
     for image in ("00_good", "01_good", "02_scratch"):

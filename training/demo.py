@@ -1,12 +1,18 @@
-"""Makes what the demo is built from: backbone, data set and sample frames.
+"""Makes what the demo is built from: backbone, data sets and sample frames.
 
 python -m training.demo backbone -o small.safetensors
 python -m training.demo dataset  -o DIR
 python -m training.demo frames   -o configs/demo/frames
+
+and the same of a part that lies tilted:
+
+python -m training.demo tilted-dataset -o DIR
+python -m training.demo tilted-frames  -o configs/demo/tilted
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +30,7 @@ from training.data.rendered import (
     write_encoded,
 )
 from training.small_backbone_training import train_small_backbone
+from training.tilted_demo import write_tilted_dataset, write_tilted_frames
 
 # Seeds of different purposes never meet: no image the backbone has seen is in the demo.
 _DATASET_SEED, _FRAMES_STREAM = 2, 3
@@ -85,22 +92,28 @@ def write_demo_frames(folder: Path) -> list[Path]:
     return paths
 
 
+STEPS: dict[str, Callable[[Path], object]] = {
+    "dataset": render_demo_dataset,
+    "frames": write_demo_frames,
+    "tilted-dataset": write_tilted_dataset,
+    "tilted-frames": write_tilted_frames,
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one step of making the demo."""
     parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("step", choices=("backbone", "dataset", "frames"))
+    parser.add_argument("step", choices=("backbone", *STEPS))
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0, help="of the backbone")
     parser.add_argument("--epochs", type=int, default=28, help="of the backbone")
     chosen = parser.parse_args(arguments)
     try:
-        if chosen.step == "dataset":
-            render_demo_dataset(chosen.output)
-        elif chosen.step == "frames":
-            write_demo_frames(chosen.output)
-        else:
+        if chosen.step == "backbone":
             _write_backbone(chosen.output, chosen.seed, chosen.epochs)
+        else:
+            STEPS[chosen.step](chosen.output)
     except StationError as error:
         write_line(f"error: {error}")
         return error.exit_code

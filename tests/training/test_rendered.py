@@ -1,14 +1,24 @@
 """Rendered sample parts: reproducible, and honest about where the defect is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge.errors import OutputNotWritable
 from edge.imaging.image_files import read_image
-from training.data.rendered import Defect, ImageCounts, RenderedPart, render_part, write_dataset
+from training.data.rendered import (
+    Defect,
+    ImageCounts,
+    RenderedPart,
+    Variation,
+    render_part,
+    write_dataset,
+)
+from training.data.rendered_surface import FIELD_OF_VIEW_MM, FLAT_FLANGE
 
 WIDTH, HEIGHT = 320, 240
 
@@ -79,6 +89,38 @@ def test_defect_changes_the_image_inside_its_mask_and_nowhere_else(
     assert not changed[~inside].any()
     assert changed[inside].mean() > 0.7
     assert np.abs(good.pixels.astype(int) - spoiled.pixels)[inside].mean() > 4
+
+
+@pytest.mark.parametrize("defect", list(Defect))
+def test_a_part_with_a_straight_edge_is_spoiled_only_where_it_is(defect: Defect) -> None:
+    for seed in range(3):
+        good, spoiled = (
+            render_part(np.random.default_rng(seed), one, WIDTH, HEIGHT, design=FLAT_FLANGE)
+            for one in (None, defect)
+        )
+        changed = (good.pixels != spoiled.pixels).any(axis=2)
+        inside = spoiled.mask > 0
+        assert not changed[~inside].any()
+        assert changed[inside].mean() > 0.7
+
+
+def test_the_straight_edge_is_belt_beyond_it() -> None:
+    still = Variation(rotation_deg=0.0, shift_mm=0.0, scale=0.0)
+    flat, round_part = (
+        render_part(
+            np.random.default_rng(3), None, WIDTH, HEIGHT, design=design, variation=still
+        ).pixels.astype(int)
+        for design in (FLAT_FLANGE, replace(FLAT_FLANGE, flat=None))
+    )
+    per_mm, angle = HEIGHT / FIELD_OF_VIEW_MM, FLAT_FLANGE.flat_angle
+
+    def level(image: NDArray[np.integer], radius_mm: float) -> float:
+        x = round(WIDTH / 2 + radius_mm * per_mm * np.cos(angle))
+        y = round(HEIGHT / 2 + radius_mm * per_mm * np.sin(angle))
+        return float(image[y - 1 : y + 2, x - 1 : x + 2].mean())
+
+    assert level(flat, 39.0) < 0.5 * level(round_part, 39.0)
+    assert level(flat, 30.0) == level(round_part, 30.0)
 
 
 @pytest.mark.parametrize("defect", list(Defect))

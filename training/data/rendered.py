@@ -1,6 +1,7 @@
 """Sample part images rendered by the project: good parts and six kinds of defect, with masks."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def write_dataset(
     width: int = 640,
     height: int = 480,
     variation: Variation | None = None,
+    design: Callable[[np.random.Generator], PartDesign] | None = None,
 ) -> None:
     """Write a data set in the layout of MVTec AD, whole or not at all.
 
@@ -129,6 +131,9 @@ def write_dataset(
     ``.png``); ``ground_truth/<defect>/NNN_mask.png`` the masks, for which numbers of validation
     images go on where those of the test end. An image depends on the seed, its folder
     and its number only, not on how many there are.
+
+    Args:
+        design: draws the drawing of each part, as one with its own serial number.
 
     Raises:
         OutputNotWritable: the folder exists already, or the disk refused it.
@@ -156,11 +161,13 @@ def write_dataset(
             if defect is not None:
                 masks.mkdir(parents=True, exist_ok=True)
             for number in numbers:
+                random = np.random.default_rng([seed, group, number])
                 part = render_part(
-                    np.random.default_rng([seed, group, number]),
+                    random,
                     defect,
                     width,
                     height,
+                    design=FLANGE if design is None else design(random),
                     variation=variation,
                 )
                 write_encoded(partial / place / f"{number:03d}{suffix}", part.pixels, jpeg_quality)

@@ -177,7 +177,7 @@ def chipped(
     middle = np.float32(random.uniform(0, 2 * np.pi))
     turn = np.mod(surface.angle - middle + np.float32(np.pi), np.float32(2 * np.pi))
     along = (turn - np.float32(np.pi)) * np.float32(design.outer_radius / width)
-    inwards = np.float32(design.outer_radius) - surface.radius
+    inwards = surface.inwards
     noise = blurred_noise(random, surface.x.shape[0], surface.x.shape[1], blur_x=2.2, blur_y=2.2)
     skew = random.uniform(-0.3, 0.3)
     bow = np.clip(1 - along * along, 0, 1) * (1 + np.float32(skew) * along)
@@ -253,6 +253,7 @@ def _place_on_face(
     design: PartDesign, random: np.random.Generator, clearance: float
 ) -> tuple[float, float]:
     """Draw a radius (mm) and an angle (part's frame) that keep clear of edges and bolt holes."""
+    flat = np.inf if design.flat is None else design.flat
     keep = design.chamfer + clearance
     angles = [design.hole_angle(index) for index in range(design.hole_count)]
     while True:
@@ -260,7 +261,8 @@ def _place_on_face(
         angle = random.uniform(0, 2 * np.pi)
         point = radius * np.exp(1j * angle)
         away = [abs(point - design.hole_circle_radius * np.exp(1j * hole)) for hole in angles]
-        if min(away) > design.hole_radius + design.chamfer + 0.6 * clearance:
+        beside = radius * np.cos(angle - design.flat_angle) < flat - keep
+        if beside and min(away) > design.hole_radius + design.chamfer + 0.6 * clearance:
             return radius, angle
 
 

@@ -18,6 +18,8 @@ CHAMFER_TILT = 0.62
 _RADIUS_STEPS_PER_MM = 32
 _POLAR_COLUMNS = 512
 _POLAR_ROWS_PER_MM = 3.5
+# How far the part's shadow lies from it.
+_SHADOW_X_MM, _SHADOW_Y_MM = 3.5, 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class PartDesign:
         chamfer: width of every broken edge, seen from above.
         thickness: how deep holes and shadow are.
         markings: stamped texts, one between each two neighbouring holes, from the first on.
+        flat: distance of a straight edge from the axis, between the last hole and the first; None
+            where the outline is round.
     """
 
     outer_radius: float = 59.0
@@ -44,13 +48,32 @@ class PartDesign:
     chamfer: float = 1.5
     thickness: float = 12.0
     markings: tuple[str, ...] = ("AW-6082", "", "", "DN34 PN16")
+    flat: float | None = None
 
-    def hole_angle(self, index: int) -> float:
+    def hole_angle(self, index: float) -> float:
         """Angle of a hole's middle in the part's own frame, in radians."""
         return 2 * np.pi * index / self.hole_count
 
+    @property
+    def flat_angle(self) -> float:
+        """Angle at which the straight edge lies, in the part's own frame, in radians."""
+        return self.hole_angle(-0.5)
+
 
 FLANGE = PartDesign()
+# Small enough to lie anywhere in the image, and its outline tells how it is turned.
+FLAT_FLANGE = PartDesign(
+    outer_radius=42.0,
+    bore_radius=12.0,
+    hub_radius=20.0,
+    groove_radius=23.5,
+    hole_circle_radius=33.5,
+    hole_radius=4.0,
+    hole_count=5,
+    chamfer=1.3,
+    markings=("AW-6082",),
+    flat=34.5,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +98,7 @@ class Surface:
 
     Attributes:
         x, y, radius, angle: position on the part in mm, and polar (radians, in the part's frame).
+        inwards: distance from the outer edge in mm, negative beside the part.
         metal: share of the pixel covered by the part; the rest is belt.
         tilt_x, tilt_y: slope of the surface normal; 0 is facing the camera.
         across_x, across_y: unit direction across the machining grooves.
@@ -89,6 +113,7 @@ class Surface:
     y: Field
     radius: Field
     angle: Field
+    inwards: Field
     metal: Field
     tilt_x: Field
     tilt_y: Field
@@ -152,6 +177,7 @@ def turned_surface(
         y=y,
         radius=radius,
         angle=angle,
+        inwards=np.float32(design.outer_radius) - radius,
         metal=smooth_step(radius, design.bore_radius - px / 2, design.bore_radius + px / 2)
         * smooth_step(-radius, -design.outer_radius - px / 2, -design.outer_radius + px / 2),
         tilt_x=tilt * across_x,
@@ -165,6 +191,8 @@ def turned_surface(
         wall=np.zeros(shape, np.float32),
     )
     _cut_wall(surface, design, pose, x=0.0, y=0.0, radius=design.bore_radius)
+    if design.flat is not None:
+        surface = _with_flat(surface, design, pose, distance=design.flat)
     for index in range(design.hole_count):
         if index == missing_hole:
             _mark_centre(surface, design, pose, index)
@@ -269,11 +297,50 @@ def _polar_streaks(radius: Field, angle: Field, arcs: Field) -> Field:
     )
 
 
+def _with_flat(surface: Surface, design: PartDesign, pose: Pose, *, distance: float) -> Surface:
+    """Mill a straight edge, broken like the round one; the belt beside it is seen and lit."""
+    px, direction = 1 / pose.scale_px_per_mm, design.flat_angle + pose.rotation
+    normal_x, normal_y = np.float32(np.cos(direction)), np.float32(np.sin(direction))
+    inwards = np.float32(distance) - surface.x * normal_x - surface.y * normal_y
+    edge = smooth_step(-inwards, -design.chamfer - px / 2, -design.chamfer + px / 2)
+    cut = with_changes(
+        surface,
+        edge,
+        tilt_x=float(CHAMFER_TILT * normal_x),
+        tilt_y=float(CHAMFER_TILT * normal_y),
+        across_x=float(normal_x),
+        across_y=float(normal_y),
+        along=0.155,
+        across=0.19,
+    )
+    _make_unit(cut.across_x, cut.across_y)
+    shifted = inwards - np.float32(_SHADOW_X_MM) * normal_x - np.float32(_SHADOW_Y_MM) * normal_y
+    lit = _light_beside(-shifted, -inwards)
+    return replace(
+        cut,
+        inwards=np.minimum(surface.inwards, inwards),
+        metal=surface.metal * smooth_step(inwards, -px / 2, px / 2),
+        belt=np.where(inwards < 0, np.maximum(surface.belt, lit), surface.belt),
+    )
+
+
+def _make_unit(across_x: Field, across_y: Field) -> None:
+    """Directions blended half-way are too short, and would shine from everywhere."""
+    length = np.maximum(cv2.magnitude(across_x, across_y), np.float32(1e-3))
+    across_x /= length
+    across_y /= length
+
+
 def _belt_light(x: Field, y: Field, radius: Field, design: PartDesign) -> Field:
     """The part's own shadow: two soft discs, and the dark gap right under the edge."""
-    shifted = cv2.magnitude(x + np.float32(3.5), y + np.float32(2.5))
-    wide = smooth_step(shifted, design.outer_radius - 3, design.outer_radius + 9)
-    tight = smooth_step(radius, design.outer_radius - 0.5, design.outer_radius + 3.5)
+    shifted = cv2.magnitude(x + np.float32(_SHADOW_X_MM), y + np.float32(_SHADOW_Y_MM))
+    return _light_beside(shifted, radius, edge=design.outer_radius)
+
+
+def _light_beside(shifted: Field, distance: Field, *, edge: float = 0.0) -> Field:
+    """Light on the belt, by the distance from an edge in mm and from where its shadow lies."""
+    wide = smooth_step(shifted, edge - 3, edge + 9)
+    tight = smooth_step(distance, edge - 0.5, edge + 3.5)
     return (0.25 + 0.75 * wide) * (0.45 + 0.55 * tight)
 
 
@@ -327,10 +394,7 @@ def _drill(surface: Surface, design: PartDesign, pose: Pose, index: int) -> None
     ):
         tilt[window] += (-CHAMFER_TILT * direction - tilt[window]) * chamfer
         across[window] += (direction - across[window]) * chamfer
-    # Directions blended half-way are too short, and would shine from everywhere.
-    length = cv2.magnitude(surface.across_x[window], surface.across_y[window])
-    surface.across_x[window] /= np.maximum(length, np.float32(1e-3))
-    surface.across_y[window] /= np.maximum(length, np.float32(1e-3))
+    _make_unit(surface.across_x[window], surface.across_y[window])
     surface.along[window] += np.float32(0.06) * chamfer
     _cut_wall(surface, design, pose, x=x, y=y, radius=radius)
 
