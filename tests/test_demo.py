@@ -105,7 +105,7 @@ def test_a_defect_is_marked_where_it_lies_in_the_frame(
         assert x < columns.mean() < x + width and y < rows.mean() < y + height, name
 
 
-def test_the_picture_of_readme_is_what_the_demo_writes(seen: Seen) -> None:
+def test_the_image_of_readme_is_what_the_demo_writes(seen: Seen) -> None:
     (overlay,) = seen.overlays.glob("*_01_stain_NOK.jpg")
     shown = ROOT / "docs" / "images" / "tilted.jpg"
     assert difference(read_image(shown), read_image(overlay)) < 1.0

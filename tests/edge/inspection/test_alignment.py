@@ -218,7 +218,7 @@ def test_a_mask_of_another_size_than_the_reference_is_refused_with_both() -> Non
     )
 
 
-def test_a_reference_larger_than_the_frame_is_told_as_that() -> None:
+def test_a_reference_larger_than_the_frame_is_named_as_the_cause() -> None:
     large = cv2.resize(bracket(MIDDLE), None, fx=4, fy=4)
     roi = Crop(x=4 * ROI.x, y=4 * ROI.y, width=4 * ROI.width, height=4 * ROI.height)
     with pytest.raises(PartNotFound, match="400×272 pixels, is larger than the frame of 240×180"):
