@@ -49,6 +49,8 @@ def check_writable(path: Path) -> None:
     probe = partial_path(path)
     try:
         os.close(_create(probe))
+    except FileExistsError:
+        return  # another process tries the same at this moment: the folder takes files
     except OSError as error:
         raise not_writable(path, error) from error
     finally:

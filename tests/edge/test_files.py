@@ -116,3 +116,18 @@ def test_only_regular_files_are_opened(tmp_path: Path, victim: Path) -> None:
             open_regular(path)
     with open_regular(victim) as file:
         assert file.read() == b"precious"
+
+
+def test_a_process_that_asks_for_the_same_place_at_that_moment_is_no_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of two exports into one folder of recipes, which would end before their work."""
+    opened = os.open
+
+    def after_another(path: Path, flags: int, mode: int) -> int:
+        path.write_bytes(b"")
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", after_another)
+    check_writable(tmp_path / "result")
+    assert list(tmp_path.iterdir()) == []
