@@ -12,10 +12,11 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from tests.simulation.days import run_seeds
 from tests.simulation.mutations import MUTATIONS, TABLE_HEAD, find, line
 from tests.simulation.plan import PARTS, make_plan
 from tests.simulation.shrinking import report, shrink
-from tests.simulation.world import Outcome, run_plan
+from tests.simulation.world import run_plan
 
 
 def main() -> int:
@@ -45,26 +46,26 @@ def _days(wanted: argparse.Namespace) -> int:
     verdicts: Counter[str] = Counter()
     checked: Counter[str] = Counter()
     parts = restarts = 0
-    with ProcessPoolExecutor(wanted.processes, get_context("spawn")) as pool:
-        waiting = [(seed, wanted.days, wanted.parts) for seed in seeds]
-        running = pool.map(_one, waiting) if wanted.minutes is None else None
-        results = running if running is not None else _within(pool, waiting, wanted)
-        for seed, outcome in results:
-            done += 1
-            parts += outcome.parts
-            restarts += outcome.restarts
-            verdicts.update(outcome.verdicts)
-            checked.update(outcome.checked)
-            if wanted.story:
-                print(outcome.story)
-            print(
-                f"seed {seed}: {outcome.parts} parts, {outcome.restarts} restarts, "
-                f"story {outcome.story_sha256[:16]}"
-                f"{'' if outcome.violation is None else f', BROKEN {outcome.violation}'}",
-                flush=True,
-            )
-            if outcome.violation is not None:
-                broken.append(seed)
+    until_s = None if wanted.minutes is None else began_s + 60 * wanted.minutes
+    outcomes = run_seeds(
+        seeds, wanted.days, wanted.parts, processes=wanted.processes, until_s=until_s
+    )
+    for seed, outcome in outcomes:
+        done += 1
+        parts += outcome.parts
+        restarts += outcome.restarts
+        verdicts.update(outcome.verdicts)
+        checked.update(outcome.checked)
+        if wanted.story:
+            print(outcome.story)
+        print(
+            f"seed {seed}: {outcome.parts} parts, {outcome.restarts} restarts, "
+            f"story {outcome.story_sha256[:16]}"
+            f"{'' if outcome.violation is None else f', BROKEN {outcome.violation}'}",
+            flush=True,
+        )
+        if outcome.violation is not None:
+            broken.append(seed)
     elapsed_s = time.monotonic() - began_s
     days = done * wanted.days
     print(
@@ -78,24 +79,6 @@ def _days(wanted: argparse.Namespace) -> int:
         plan = make_plan(seed, wanted.days, wanted.parts)
         print(report(*shrink(plan, run_plan(plan))))
     return 1 if broken else 0
-
-
-def _within(
-    pool: ProcessPoolExecutor, waiting: list[tuple[str, int, int]], wanted: argparse.Namespace
-) -> "list[tuple[str, Outcome]]":
-    """Begin one after the other until the time is over."""
-    until_s = time.monotonic() + 60 * wanted.minutes
-    done: list[tuple[str, Outcome]] = []
-    for first in range(0, len(waiting), wanted.processes):
-        if time.monotonic() > until_s:
-            break
-        done += pool.map(_one, waiting[first : first + wanted.processes])
-    return done
-
-
-def _one(wanted: tuple[str, int, int]) -> tuple[str, Outcome]:
-    seed, days, parts = wanted
-    return seed, run_plan(make_plan(seed, days, parts))
 
 
 def _mutations(wanted: argparse.Namespace) -> int:

@@ -1,5 +1,8 @@
 """The simulation itself: promises hold under seeds, stories repeat, and faults are found."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.simulation.mutations import MUTATIONS, find, run_mutated
@@ -16,6 +19,18 @@ def test_every_promise_holds_whatever_goes_wrong(seed: str) -> None:
     outcome = run_plan(plan)
     assert outcome.violation is None, report(plan, outcome)
     assert sum(outcome.verdicts.values()) > PARTS / 2
+
+
+def test_the_command_runs_a_seed_in_a_process_of_its_own() -> None:
+    wanted = ["--seed", "4", "--stations", "1", "--parts", "8", "--processes", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *wanted],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 station-days, 8 parts" in done.stdout
 
 
 def test_a_seed_gives_the_same_story_twice() -> None:
