@@ -7,9 +7,11 @@ class TokenBucket:
     """Lets a burst pass, and then ``per_minute``; pure, the caller has the clock."""
 
     def __init__(self, per_minute: int, burst: int | None = None) -> None:
-        """Args:
-        per_minute: tokens that come back per minute.
-        burst: tokens at the start, and at most; None for those of a minute.
+        """Begin full.
+
+        Args:
+            per_minute: tokens that come back per minute.
+            burst: tokens at the start, and at most; None for those of a minute.
         """
         self._per_minute = per_minute
         self._capacity = float(per_minute if burst is None else burst)

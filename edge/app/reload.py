@@ -29,8 +29,10 @@ class Reloader:
     """Takes over what changed, for SIGHUP, command and page; all of it or nothing."""
 
     def __init__(self, status: StatusLine, record_event: Callable[[Event], None]) -> None:
-        """Args:
-        status: shows in ``systemctl status`` why the last reload changed nothing.
+        """Begin with nothing that a reload renews; see ``add``.
+
+        Args:
+            status: shows in ``systemctl status`` why the last reload changed nothing.
         """
         self._status = status
         self._record_event = record_event

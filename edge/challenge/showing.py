@@ -56,9 +56,11 @@ class FileShowings:
     simulated = True
 
     def __init__(self, max_pixels: int, not_inspected: NotInspected) -> None:
-        """Args:
-        max_pixels: ``camera.max_pixels`` of the station.
-        not_inspected: counts what files hold beside the images that are shown.
+        """Make what reads the images of reference parts.
+
+        Args:
+            max_pixels: ``camera.max_pixels`` of the station.
+            not_inspected: counts what files hold beside the images that are shown.
         """
         self._max_pixels = max_pixels
         self._not_inspected = not_inspected

@@ -71,9 +71,11 @@ class FleetLink:
         will: Owner | None = None,
         kinds: tuple[str, ...] = KINDS,
     ) -> None:
-        """Args:
-        will: published when this command ends without a word; None for one that only looks.
-        kinds: of stations' topics that are read.
+        """Prepare connections; ``connect`` makes the first.
+
+        Args:
+            will: published when this command ends without a word; None for one that only looks.
+            kinds: of stations' topics that are read.
         """
         self.retained = Retained()
         self.session = will.session if will is not None else str(uuid4())

@@ -103,9 +103,11 @@ class Template:
     """A part's image, prepared for being found in others."""
 
     def __init__(self, grey: Grey, most_turn_deg: float) -> None:
-        """Args:
-        grey: ``(h, w) uint8``, its sides within ``edge.bundle.bounds``.
-        most_turn_deg: 0 searches shifts alone, 180 all angles.
+        """Prepare an image of the part.
+
+        Args:
+            grey: ``(h, w) uint8``, its sides within ``edge.bundle.bounds``.
+            most_turn_deg: 0 searches shifts alone, 180 all angles.
 
         Raises:
             ValueError: it shows nothing that could be found.

@@ -112,11 +112,13 @@ class Inspector:
         limits: Limits = Limits(),
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Args:
-        predictor: what runs the network; one inspector owns it.
-        manifest: of the bundle that the predictor runs.
-        limits: what the station has set.
-        clock_ns: monotonic clock of the stage times.
+        """Put a network and what decides of its scores together.
+
+        Args:
+            predictor: what runs the network; one inspector owns it.
+            manifest: of the bundle that the predictor runs.
+            limits: what the station has set.
+            clock_ns: monotonic clock of the stage times.
         """
         self.criteria = decision_criteria(manifest, limits)
         self._predictor = predictor

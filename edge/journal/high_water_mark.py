@@ -45,8 +45,10 @@ class HighWaterMark:
     """The writer's side."""
 
     def __init__(self, folder: Path, journal: str, utc_s: Callable[[], float] = time.time) -> None:
-        """Args:
-        utc_s: the clock by which the file system notes changes.
+        """Open the file, or make it.
+
+        Args:
+            utc_s: the clock by which the file system notes changes.
         """
         self._journal = journal
         self._utc_s = utc_s

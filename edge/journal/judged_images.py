@@ -28,8 +28,10 @@ class JudgedImages:
     """Reads them, also while the station writes."""
 
     def __init__(self, path: Path) -> None:
-        """Args:
-        path: the journal's database.
+        """Prepare to read; the database need not be there.
+
+        Args:
+            path: the journal's database.
         """
         self._path = path
 

@@ -32,8 +32,10 @@ class OpenFiles:
     """The files of an open database, by device and inode."""
 
     def __init__(self, path: Path) -> None:
-        """Args:
-        path: of the database, which is open already.
+        """Remember which files are open.
+
+        Args:
+            path: of the database, which is open already.
         """
         self._paths = database_files(path)
         self._known = [file_identity(file) for file in self._paths]

@@ -32,7 +32,9 @@ class Outbox:
     """
 
     def __init__(self, path: Path) -> None:
-        """Args:
+        """Open the journal for reading.
+
+        Args:
             path: of the database, ``Journal.path``.
 
         Raises:

@@ -26,8 +26,10 @@ class PartStore:
     """Parts of one name; what ``writing`` ended with is on the disk."""
 
     def __init__(self, database: Path, name: str) -> None:
-        """Raises:
-        OutputNotWritable: the file cannot be opened, or is of another program.
+        """Make or open the tables.
+
+        Raises:
+            OutputNotWritable: the file cannot be opened, or is of another program.
         """
         self._path = database
         self._name = name

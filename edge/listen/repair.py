@@ -81,12 +81,14 @@ class Repair:
         sent_per_s: float = SENT_AGAIN_PER_S,
         refused_wait_s: float = REFUSED_WAIT_S,
     ) -> None:
-        """Args:
-        grace_s: a gap younger than this may be about to close.
-        again_s: between the first two requests for a gap; twice as long each time after that.
-        every_s: between two requests, whatever for.
-        sent_per_s: records that a station sends again in a second at least.
-        refused_wait_s: until the next request, after one that the station had no time for.
+        """Begin with no gap.
+
+        Args:
+            grace_s: a gap younger than this may be about to close.
+            again_s: between the first two requests for a gap; twice as long each time after that.
+            every_s: between two requests, whatever for.
+            sent_per_s: records that a station sends again in a second at least.
+            refused_wait_s: until the next request, after one that the station had no time for.
         """
         self._grace_s = grace_s
         self._again_s = again_s

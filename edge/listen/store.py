@@ -159,11 +159,13 @@ class Store(KnownJournals):
     may_repair = True
 
     def __init__(self, database: Path, table: Path | None, from_seq: int | None) -> None:
-        """Args:
-        database: SQLite file; holds the verdicts too where there is no ``table``.
-        table: CSV file.
-        from_seq: number from which a journal that was not known is to be complete; None is
-            the first one that arrives.
+        """Make or open the files, and read what is known.
+
+        Args:
+            database: SQLite file; holds the verdicts too where there is no ``table``.
+            table: CSV file.
+            from_seq: number from which a journal that was not known is to be complete; None is the
+                first one that arrives.
 
         Raises:
             OutputNotWritable: a file cannot be opened, or is of another program.

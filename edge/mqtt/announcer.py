@@ -79,8 +79,10 @@ class Announcer:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Args:
-        report, metrics: what the station measures; are called in the thread of the connection.
+        """Begin with nothing to announce.
+
+        Args:
+            report, metrics: what the station measures; are called in the thread of the connection.
         """
         self._topic = topic
         self._report = report

@@ -79,9 +79,11 @@ class Lane:
         outbox: OutboxReader,
         refused_pause_ns: tuple[int, int],
     ) -> None:
-        """Args:
-        refused_pause_ns: shortest and longest pause after a refused row; the trouble is over when
-            none was refused for as long as the longest.
+        """Begin with no row on its way.
+
+        Args:
+            refused_pause_ns: shortest and longest pause after a refused row; the trouble is over
+                when none was refused for as long as the longest.
         """
         self.kind = kind
         self.topic = topic

@@ -54,13 +54,15 @@ class Connector:
         stopping: Callable[[], bool],
         learned: LearnedLimits | None = None,
     ) -> None:
-        """Args:
-        broker: reads password and certificates anew; is called for each attempt.
-        will: makes the will of an attempt, with its session; None for a connection without.
-        url: of the broker, for people.
-        wake_up: ends a connection's wait for the network.
-        stopping: ends the wait for an answer.
-        learned: what the first attempt begins with.
+        """Prepare attempts; ``connect`` makes the first.
+
+        Args:
+            broker: reads password and certificates anew; is called for each attempt.
+            will: makes the will of an attempt, with its session; None for a connection without.
+            url: of the broker, for people.
+            wake_up: ends a connection's wait for the network.
+            stopping: ends the wait for an answer.
+            learned: what the first attempt begins with.
         """
         self.session = ""
         self.learned = LearnedLimits() if learned is None else learned
@@ -186,9 +188,11 @@ class Backoff:
     """
 
     def __init__(self, back_off_s: tuple[float, float], jitter: Callable[[], float]) -> None:
-        """Args:
-        back_off_s: shortest and longest delay.
-        jitter: in [0, 1).
+        """Begin with the shortest delay.
+
+        Args:
+            back_off_s: shortest and longest delay.
+            jitter: in [0, 1).
         """
         self._shortest_s, self._longest_s = back_off_s
         self._jitter = jitter

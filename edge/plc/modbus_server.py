@@ -143,10 +143,12 @@ class ModbusServer:
         requests_per_s: int,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Args:
-        unit: that it answers for, besides ``ANY_UNIT``.
-        max_connections: at a time; a new one takes the place of one that is silent.
-        requests_per_s: of one connection; faster ones have to wait.
+        """Prepare a server; nothing listens yet.
+
+        Args:
+            unit: that it answers for, besides ``ANY_UNIT``.
+            max_connections: at a time; a new one takes the place of one that is silent.
+            requests_per_s: of one connection; faster ones have to wait.
 
         Raises:
             ModbusNotInstalled: pymodbus is missing.

@@ -35,8 +35,10 @@ class Link(Generic[Incoming]):
     """One end. Any thread may send; one receives."""
 
     def __init__(self, connection: Connection, incoming: TypeAdapter[Incoming]) -> None:
-        """Args:
-        incoming: of what the other end may send.
+        """Take one end of a socket pair.
+
+        Args:
+            incoming: of what the other end may send.
         """
         self._connection = connection
         self._incoming = incoming

@@ -84,9 +84,11 @@ class SettingsLayers:
     def __init__(
         self, settings: Settings, read: Callable[[], Settings], journal_folder: Path | None
     ) -> None:
-        """Args:
-        settings: of the file and the command line.
-        read: reads them again.
+        """Begin with the settings of the file, and what was chosen and set before.
+
+        Args:
+            settings: of the file and the command line.
+            read: reads them again.
 
         Raises:
             RecipeUnknown: the choice that was kept cannot be read.

@@ -89,16 +89,19 @@ class CommandThreads:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Args:
-        source: what exposes after a trigger; None for a station that takes none.
-        recipe: the one that is live.
-        offered: the recipe that a part may ask for by id and version; None where the station has
-            the live one alone.
-        leader: the port whose triggers and acknowledgements count; others only watch.
-        journal: UUID; acknowledgements for another one are not ours.
-        replies: to whoever sent a command or a trigger; None without a broker, where nobody does.
-        record_event: keeps what was done.
-        beat: the thread of the triggers is alive.
+        """Prepare both threads; ``run`` and ``run_commands`` are their bodies.
+
+        Args:
+            source: what exposes after a trigger; None for a station that takes none.
+            recipe: the one that is live.
+            offered: the recipe that a part may ask for by id and version; None where the station
+                has the live one alone.
+            leader: the port whose triggers and acknowledgements count; others only watch.
+            journal: UUID; acknowledgements for another one are not ours.
+            replies: to whoever sent a command or a trigger; None without a broker, where nobody
+                does.
+            record_event: keeps what was done.
+            beat: the thread of the triggers is alive.
         """
         self._messages = messages
         self._commands = CommandQueue(MAX_COMMANDS)

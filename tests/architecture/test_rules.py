@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.source_rules import all_faults, private_words, read_modules
+from tests.support.source_rules import (
+    all_faults,
+    private_words,
+    read_modules,
+    sections_first,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,7 +20,9 @@ def test_a_rule_holds_in_the_code(rule: str, faults: dict[str, list[str]]) -> No
 
 
 def test_tests_and_tools_use_the_words_of_the_field_too() -> None:
-    assert private_words(read_modules(ROOT, ("tests", "tools"))) == []
+    modules = read_modules(ROOT, ("tests", "tools"))
+    assert private_words(modules) == []
+    assert sections_first(modules) == []
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +85,29 @@ RECORD = (
             "the station never names the page",
             {"edge/station/a.py": "from edge.hmi.page import Page\n", "edge/hmi/page.py": ""},
             "edge.hmi.page",
+        ),
+        (
+            "only app builds station and page",
+            {"edge/doctor/a.py": "from edge.hmi.station_end.status import Sources\n"},
+            "edge/doctor/a.py:1: edge.doctor.a imports edge.hmi.station_end.status.Sources",
+        ),
+        (
+            "no lambda stands in for a part",
+            {
+                "edge/app/a.py": "class A:\n    def __init__(self):\n"
+                "        g(lambda: self.b.run())\n        self.b = B()\n"
+            },
+            "edge/app/a.py:3: self.b",
+        ),
+        (
+            "no lambda stands in for a part",
+            {"edge/app/a.py": "def f():\n    g(lambda x: b.run(x))\n    b, c = B(), C()\n"},
+            "edge/app/a.py:2: b",
+        ),
+        (
+            "a docstring begins with a sentence",
+            {"edge/app/a.py": 'class A:\n    """Attributes:\n    b: one.\n    """\n'},
+            "edge/app/a.py:1: A",
         ),
         (
             "no public class name twice",
@@ -177,6 +207,8 @@ def test_what_keeps_the_rules_is_not_named(tmp_path: Path) -> None:
         "edge/mqtt/g.py": "class Port:\n    def send(self, a, b, c, d, *, e): ...\n",
         "edge/mqtt/h.py": "def notice(one_of): ...\ndef test_it_is_kept_of(): ...\n",
         "training/e.py": "from edge.inspection.overlay import draw_overlay\n",
+        "edge/app/i.py": "def f(self):\n    g(lambda b: self.c + b)\n    self.c = b = 1\n",
+        "edge/app/j.py": 'def f(a):\n    """Return a.\n\n    Args:\n        a: one.\n    """\n',
     }
     for name, text in files.items():
         path = tmp_path / name

@@ -67,10 +67,12 @@ class Disk:
     def __init__(
         self, root: Path, ignored: tuple[str, ...] = (), content: Mapping[str, bytes] | None = None
     ) -> None:
-        """Args:
-        root: the folder, without folders of its own.
-        ignored: names of files that hold nothing beyond a boot.
-        content: what lies in it at the beginning, on the disk.
+        """Begin with a folder whose content the disk has.
+
+        Args:
+            root: the folder, without folders of its own.
+            ignored: names of files that hold nothing beyond a boot.
+            content: what lies in it at the beginning, on the disk.
         """
         self._root = str(root.resolve())
         self._ignored = ignored

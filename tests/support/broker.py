@@ -35,9 +35,11 @@ class Broker:
     def __init__(
         self, folder: Path, access: str = "allow_anonymous true", tls: ssl.SSLContext | None = None
     ) -> None:
-        """Args:
-        access: lines of the configuration, of the listener or general.
-        tls: of the subscriber, where ``access`` asks for TLS.
+        """Prepare a broker; ``start`` runs it.
+
+        Args:
+            access: lines of the configuration, of the listener or general.
+            tls: of the subscriber, where ``access`` asks for TLS.
         """
         self.port = free_port()
         self.url = f"{'mqtts' if tls else 'mqtt'}://127.0.0.1:{self.port}"

@@ -47,9 +47,11 @@ class TracedProcess:
     """A command that runs under strace until it ends."""
 
     def __init__(self, folder: Path, command: Sequence[object], offline: bool = True) -> None:
-        """Args:
-        folder: for its record and its home.
-        offline: let it reach nothing, not even this machine.
+        """Start a command.
+
+        Args:
+            folder: for its record and its home.
+            offline: let it reach nothing, not even this machine.
         """
         if not _can_trace():
             pytest.skip("strace may not trace here")

@@ -37,10 +37,12 @@ class PageStation:
     """
 
     def __init__(self, folder: Path, camera: dict[str, Any], model: Path) -> None:
-        """Args:
-        folder: for everything it writes.
-        camera: section of that name.
-        model: the ``.xml`` of a bundle.
+        """Prepare a station and its token; ``with`` starts it.
+
+        Args:
+            folder: for everything it writes.
+            camera: section of that name.
+            model: the ``.xml`` of a bundle.
         """
         folder.mkdir(parents=True, exist_ok=True)
         token = folder / "token"

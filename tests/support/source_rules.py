@@ -50,6 +50,7 @@ IO_MODULES = frozenset(
 PURE_PARTS = frozenset({"os.urandom", "os.fsencode", "os.path"})
 
 MAX_POSITIONAL = 4
+SECTIONS = frozenset({"Args:", "Attributes:", "Raises:", "Returns:", "Yields:"})
 
 # Words that a reader of the field meets nowhere else, each with what is said in their place.
 PRIVATE_WORDS = {
@@ -378,6 +379,79 @@ def _advice(name: str, is_function: bool) -> str:
     return next((PRIVATE_WORDS[word] for word in words if word in PRIVATE_WORDS), "")
 
 
+def sections_first(modules: Iterable[Module]) -> list[str]:
+    """Return the docstrings that begin with a section, and say in no sentence what they are of."""
+    faults = []
+    for module in modules:
+        for node in module.nodes:
+            documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+            text = ast.get_docstring(node) if isinstance(node, documented) else None
+            if text and text.partition("\n")[0] in SECTIONS:
+                name = getattr(node, "name", module.name)
+                faults.append(f"{module.path}:{getattr(node, 'lineno', 1)}: {name}")
+    return faults
+
+
+def early_lambdas(modules: Iterable[Module]) -> list[str]:
+    """Return the lambdas that stand in for a part which their function builds only after them."""
+    faults = []
+    for module in modules:
+        if "lambda" not in module.source:
+            continue
+        for function in module.nodes:
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                built = _first_lines(function)
+                for node in ast.walk(function):
+                    if not isinstance(node, ast.Lambda):
+                        continue
+                    own = {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)}
+                    faults += [
+                        f"{module.path}:{node.lineno}: {name}"
+                        for name in sorted(_read_names(node.body) - own)
+                        if built.get(name, 0) > (node.end_lineno or node.lineno)
+                    ]
+    return faults
+
+
+def _first_lines(function: ast.AST) -> dict[str, int]:
+    """Return on which line a function first assigns each of its names.
+
+    Names of ``self`` count in a constructor alone: elsewhere they are there before.
+    """
+    found: dict[str, int] = {}
+    for node in ast.walk(function):
+        name = _read_name(node)
+        if "." in name and getattr(function, "name", "") != "__init__":
+            continue
+        if name and isinstance(getattr(node, "ctx", None), ast.Store):
+            line = getattr(node, "lineno", 0)
+            found[name] = min(line, found.get(name, line))
+    return found
+
+
+def _read_names(node: ast.AST) -> set[str]:
+    return {name for one in ast.walk(node) if (name := _read_name(one))}
+
+
+def _read_name(node: ast.AST) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+        return f"self.{node.attr}"
+    return ""
+
+
+def builders_of_the_page(modules: Iterable[Module]) -> list[str]:
+    """Return who imports the page's end of the station, or its window, beside ``app``."""
+    return [
+        f"{module.path}:{one.line}: {module.name} imports {one.target}"
+        for module in _of(modules, "edge")
+        if module.room not in ("app", "hmi")
+        for one in find_imports(module)
+        if _within(one.target, "edge.hmi.station_end") or _within(one.target, "edge.hmi.window")
+    ]
+
+
 def all_faults(modules: list[Module]) -> Mapping[str, list[str]]:
     """Return by rule what breaks it."""
     return {
@@ -387,12 +461,15 @@ def all_faults(modules: list[Module]) -> Mapping[str, list[str]]:
             modules, "edge.hmi.server", "edge.hmi.station_end"
         ),
         "the station never names the page": reaches(modules, "edge.station", "edge.hmi"),
+        "only app builds station and page": builders_of_the_page(modules),
         "no public class name twice": repeated_classes(modules),
         "long constructors take names": long_constructors(modules),
         "long functions take names": long_functions(modules),
         "an import in a function names the library it delays": unexplained_imports(modules),
         "the contract knows no I/O and no thread": io_in_contract(modules),
         "names are words of the field": private_words(modules),
+        "no lambda stands in for a part": early_lambdas(modules),
+        "a docstring begins with a sentence": sections_first(modules),
     }
 
 

@@ -78,9 +78,11 @@ class SparkplugHost:
         keeps_session: bool = False,
         login: tuple[str, str] | None = None,
     ) -> None:
-        """Args:
-        keeps_session: the broker keeps messages for it while it is away.
-        login: user name and password.
+        """Connect to a broker, and listen.
+
+        Args:
+            keeps_session: the broker keeps messages for it while it is away.
+            login: user name and password.
         """
         self._messages: list[Heard] = []
         self._faults: list[BaseException] = []

@@ -34,10 +34,12 @@ class StationProcess:
         settings: dict[str, Any],
         environment: dict[str, str] | None = None,
     ) -> None:
-        """Args:
-        folder: for YAML, journal and log.
-        settings: ``camera`` and ``model`` at least; broker and journal are added.
-        environment: variables beside those of the test.
+        """Prepare the settings of a station; ``with`` starts it.
+
+        Args:
+            folder: for YAML, journal and log.
+            settings: ``camera`` and ``model`` at least; broker and journal are added.
+            environment: variables beside those of the test.
         """
         self.settings: dict[str, Any] = {
             "mqtt": {"url": broker.url, "station": STATION},

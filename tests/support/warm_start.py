@@ -204,10 +204,12 @@ class Preparing:
         environment: Mapping[str, str],
         process: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Args:
-        connection: to the process, which ends with it.
-        environment: in which it has loaded them.
-        process: kept as long as it is needed.
+        """Take a process that has loaded what commands need.
+
+        Args:
+            connection: to the process, which ends with it.
+            environment: in which it has loaded them.
+            process: kept as long as it is needed.
         """
         self.environment = environment
         self.process = process

@@ -32,9 +32,11 @@ class ExistingImages:
     """Compares a listing with what is recorded, a little at a time."""
 
     def __init__(self, files: Mapping[str, Stamp], record: JudgedImages | None) -> None:
-        """Args:
-        files: the first listing.
-        record: None where nothing is recorded.
+        """Begin to compare a listing.
+
+        Args:
+            files: the first listing.
+            record: None where nothing is recorded.
         """
         self._left = {
             quoted_name(os.fsencode(name)): (name, stamp) for name, stamp in files.items()

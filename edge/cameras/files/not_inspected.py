@@ -25,8 +25,10 @@ class NotInspected:
     """Counts for one run; one thread adds, any may read."""
 
     def __init__(self, identity: str) -> None:
-        """Args:
-        identity: what messages call the source.
+        """Begin with nothing counted.
+
+        Args:
+            identity: what messages call the source.
         """
         self._identity = identity
         self._lock = threading.Lock()

@@ -11,8 +11,10 @@ class TriggeredFiles:
     """Files that wait for triggers. One thread reads and closes; any may trigger."""
 
     def __init__(self, files: Camera) -> None:
-        """Args:
-        files: read and closed by this from here on.
+        """Begin before the first file; no trigger has come.
+
+        Args:
+            files: read and closed by this from here on.
         """
         self.identity = files.identity
         self.simulated = files.simulated

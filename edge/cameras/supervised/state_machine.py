@@ -91,12 +91,14 @@ class Supervision:
         now_ns: int,
         idle: CameraState = CameraState.WAITING_TRIGGER,
     ) -> None:
-        """Args:
-        identity: what messages call the camera.
-        settings: the limits.
-        triggered: no frame is no fault, only no answer is.
-        idle: where such a camera is while nothing is asked of it.
-        now_ns: monotonic, as in every call.
+        """Begin with a camera that was not opened yet.
+
+        Args:
+            identity: what messages call the camera.
+            settings: the limits.
+            triggered: no frame is no fault, only no answer is.
+            idle: where such a camera is while nothing is asked of it.
+            now_ns: monotonic, as in every call.
         """
         self.status = CameraStatus(state=CameraState.CONNECTING, since_ns=now_ns)
         self.open = False

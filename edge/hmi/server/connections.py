@@ -43,9 +43,11 @@ class Places:
     """So many connections in all, half of them of one address, and some more for probes."""
 
     def __init__(self, max_count: int, proxies: Collection[str]) -> None:
-        """Args:
-        max_count: connections that may ask for anything.
-        proxies: trusted ones, which connect for many.
+        """Begin with all places free.
+
+        Args:
+            max_count: connections that may ask for anything.
+            proxies: trusted ones, which connect for many.
         """
         self._max_connections = max_count
         self._of_one = max(1, max_count // 2)

@@ -57,8 +57,10 @@ class Rate:
         clock_s: Callable[[], float] = time.monotonic,
         burst: int | None = None,
     ) -> None:
-        """Args:
-        burst: requests at once; None for those of a minute.
+        """Begin with no request counted.
+
+        Args:
+            burst: requests at once; None for those of a minute.
         """
         self._per_s = per_minute / 60.0
         self._capacity = float(burst or per_minute)

@@ -97,9 +97,11 @@ class LiveView:
     """
 
     def __init__(self, thumbnails: int, on_watched: Callable[[bool], None]) -> None:
-        """Args:
-        thumbnails: rejected parts whose images are kept.
-        on_watched: called when somebody begins or nobody goes on to look at images.
+        """Begin with nothing to show.
+
+        Args:
+            thumbnails: rejected parts whose images are kept.
+            on_watched: called when somebody begins or nobody goes on to look at images.
         """
         self.status: StationStatus | None = None
         self.status_at_s = 0.0

@@ -69,9 +69,11 @@ class ProductionStats:
     """Reads the journal behind the line; one thread at a time."""
 
     def __init__(self, journal: Path, shifts: Sequence[str]) -> None:
-        """Args:
-        journal: the database.
-        shifts: local times at which shifts begin, ascending.
+        """Begin before the first row of the journal.
+
+        Args:
+            journal: the database.
+            shifts: local times at which shifts begin, ascending.
         """
         self._journal = journal
         self._shifts = [timedelta(hours=int(s[:2]), minutes=int(s[3:])) for s in shifts]

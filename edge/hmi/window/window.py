@@ -30,7 +30,9 @@ class Window:
     """The window of one station; one thread calls ``on_verdict``, behind the record."""
 
     def __init__(self, width_px: int) -> None:
-        """Args:
+        """Prepare a window; ``start`` opens it.
+
+        Args:
             width_px: wider frames are thinned out.
 
         Raises:

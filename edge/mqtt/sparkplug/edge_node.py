@@ -39,8 +39,10 @@ class NodeTopics:
 
     @classmethod
     def of(cls, settings: SparkplugSettings, camera: str) -> "NodeTopics":
-        """Args:
-        camera: names the device where the settings do not.
+        """Return the topics of a node that the settings name.
+
+        Args:
+            camera: names the device where the settings do not.
         """
         return cls(settings.group, settings.node, settings.device or camera, settings.primary_host)
 
@@ -76,9 +78,11 @@ class EdgeNode:
     """
 
     def __init__(self, topics: NodeTopics, *, station: str, software: str, aliases: bool) -> None:
-        """Args:
-        station: SITE/LINE/STATION/CAMERA, below which the station's own topics are.
-        aliases: name metrics by numbers after their birth.
+        """Begin before the first session.
+
+        Args:
+            station: SITE/LINE/STATION/CAMERA, below which the station's own topics are.
+            aliases: name metrics by numbers after their birth.
         """
         self.device_born = False
         self._topics = topics

@@ -51,11 +51,13 @@ class MachineVision:
         ask_for_recipe: Callable[[OfferedRecipe], None],
         read_rows: ReadRows,
     ) -> None:
-        """Args:
-        types: index of the specification's namespace.
-        nodes: what changes, by name.
-        events: generators, by type.
-        may_choose: clients may change over to another recipe.
+        """Make it of the nodes of a server.
+
+        Args:
+            types: index of the specification's namespace.
+            nodes: what changes, by name.
+            events: generators, by type.
+            may_choose: clients may change over to another recipe.
         """
         self._server = server
         self._types = types

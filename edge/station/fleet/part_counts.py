@@ -23,9 +23,11 @@ class PartCounter:
     """Counts the newest parts of one version of a recipe, from a number of the journal on."""
 
     def __init__(self, recipe_id: str | None, version: int | str | None, *, after_seq: int) -> None:
-        """Args:
-        recipe_id: None for parts of a model without a name.
-        after_seq: number of the newest verdict that does not count.
+        """Begin with no part counted.
+
+        Args:
+            recipe_id: None for parts of a model without a name.
+            after_seq: number of the newest verdict that does not count.
         """
         self._recipe = (recipe_id, version)
         self._seq = after_seq

@@ -29,8 +29,10 @@ class StationProducts:
         recipes: RecipeFolder,
         reload: Callable[[Change], Mapping[str, Datum]],
     ) -> None:
-        """Args:
-        reload: carries a change out as every other reload.
+        """Take the models and recipes of a station.
+
+        Args:
+            reload: carries a change out as every other reload.
         """
         self._model = model
         self._recipes = recipes

@@ -58,12 +58,14 @@ class HandshakeCoordinator:
         record_event: Callable[[Event], None],
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Args:
-        handshake: nobody else may touch it from here on.
-        ports: what PLCs see.
-        expose: software trigger of the camera; may raise CameraError.
-        record_event: keeps what is worth keeping beside the verdicts.
-        clock_ns: monotonic.
+        """Take a hand-shake over.
+
+        Args:
+            handshake: nobody else may touch it from here on.
+            ports: what PLCs see.
+            expose: software trigger of the camera; may raise CameraError.
+            record_event: keeps what is worth keeping beside the verdicts.
+            clock_ns: monotonic.
         """
         self._handshake = handshake
         self._ports = tuple(ports)

@@ -79,10 +79,13 @@ class ModbusPort:
         master_timeout_ns: int,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Args:
-        leads: acknowledgements of the master count.
-        accepts_triggers: and so do its triggers; False where every frame is a part, or it watches.
-        max_results: that may wait for their turn; the oldest makes room, and is counted.
+        """Begin with registers that say nothing is ready.
+
+        Args:
+            leads: acknowledgements of the master count.
+            accepts_triggers: and so do its triggers; False where every frame is a part, or it
+                watches.
+            max_results: that may wait for their turn; the oldest makes room, and is counted.
         """
         self._leads = leads
         self._accepts_triggers = accepts_triggers

@@ -30,8 +30,10 @@ class ModbusThread(ModbusLink):
     def __init__(
         self, settings: ModbusSettings, services: LinkServices, bound: socket.socket
     ) -> None:
-        """Args:
-        bound: of ``bind_modbus``; closed at the end.
+        """Prepare a server at an address that is bound.
+
+        Args:
+            bound: of ``bind_modbus``; closed at the end.
 
         Raises:
             ConfigurationError: pymodbus is missing.

@@ -21,9 +21,11 @@ class MqttPort:
         state_changed: Callable[[], None],
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Args:
-        send: publishes a phase.
-        state_changed: publishes the state, which says whether a trigger would be accepted.
+        """Take what publishes phases and states.
+
+        Args:
+            send: publishes a phase.
+            state_changed: publishes the state, which says whether a trigger would be accepted.
         """
         self._send = send
         self._state_changed = state_changed

@@ -49,11 +49,13 @@ class ResidentRecipes:
         setup: Callable[[ConfiguredModel], InspectionSetup],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args:
-        size_bytes: what a recipe's model takes in memory.
-        load: makes the model; both raise StationError where the recipe must not inspect.
-        setup: what parts are inspected with.
-        clock_s: monotonic.
+        """Begin with none in memory.
+
+        Args:
+            size_bytes: what a recipe's model takes in memory.
+            load: makes the model; both raise StationError where the recipe must not inspect.
+            setup: what parts are inspected with.
+            clock_s: monotonic.
         """
         self._max_resident = settings.resident
         self._max_bytes = settings.memory_mb * _MIB

@@ -39,10 +39,12 @@ class ChallengeMonitor:
         utc_ns: Callable[[], int] = time.time_ns,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Args:
-        journal: the database.
-        current: the model that inspects now.
-        utc_ns, clock_ns: wall clock and monotonic.
+        """Begin before the first look at the journal.
+
+        Args:
+            journal: the database.
+            current: the model that inspects now.
+            utc_ns, clock_ns: wall clock and monotonic.
         """
         self._settings = settings
         self._journal = journal

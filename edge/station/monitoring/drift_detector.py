@@ -111,10 +111,12 @@ class DriftDetector:
     def __init__(
         self, statistics: ScoreStatistics, good_count: int, settings: DriftSettings
     ) -> None:
-        """Args:
-        statistics: of the manifest.
-        good_count: calibration images that they rest on (``threshold.good_count``).
-        settings: of the station.
+        """Begin with an empty window.
+
+        Args:
+            statistics: of the manifest.
+            good_count: calibration images that they rest on (``threshold.good_count``).
+            settings: of the station.
         """
         self._statistics = statistics
         self._good_count = max(1, good_count)

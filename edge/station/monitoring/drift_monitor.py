@@ -21,8 +21,10 @@ class DriftMonitor:
         health: Health,
         record_event: Callable[[Event], None],
     ) -> None:
-        """Args:
-        current: the bundle that inspects now; another one gets a detector of its own.
+        """Begin with the detector of the current model.
+
+        Args:
+            current: the bundle that inspects now; another one gets a detector of its own.
         """
         self._current = current
         self._settings = settings

@@ -16,8 +16,10 @@ class Health:
     """
 
     def __init__(self, *awaited: str) -> None:
-        """Args:
-        awaited: what a station waits for before it inspects; see ``arrived``.
+        """Begin as a station that starts.
+
+        Args:
+            awaited: what a station waits for before it inspects; see ``arrived``.
         """
         self._listeners: list[Listener] = []
         self._changing = threading.RLock()  # a listener may ask for the reasons

@@ -69,10 +69,12 @@ class OutputControl:
         record_event: Callable[[Event], None],
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Args:
-        devices: by their name in the settings.
-        counter: of ``settings.encoder``.
-        triggered: ``ready`` is that of the hand-shake.
+        """Take the devices of a station; ``open`` opens them.
+
+        Args:
+            devices: by their name in the settings.
+            counter: of ``settings.encoder``.
+            triggered: ``ready`` is that of the hand-shake.
         """
         self._settings = settings
         self._triggered = triggered

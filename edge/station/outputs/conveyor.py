@@ -37,8 +37,10 @@ class Conveyor:
     """The counts of one spell; every call takes or returns monotonic times."""
 
     def __init__(self, ahead_ns: int) -> None:
-        """Args:
-        ahead_ns: so long after the newest count its speed counts.
+        """Begin without a count.
+
+        Args:
+            ahead_ns: so long after the newest count its speed counts.
         """
         self._ahead_ns = ahead_ns
         self._counts: deque[Count] = deque(maxlen=MAX_COUNTS)

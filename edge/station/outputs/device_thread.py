@@ -110,12 +110,14 @@ class OutputThread:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Args:
-        lines: by output.
-        tolerance_ns: an edge that is confirmed later is missed.
-        record_edges: every edge of a part is an event.
-        on_missed: called after an edge that was.
-        look: called when ``there`` has changed, and once a second.
+        """Prepare a device; ``run`` is the body of its thread.
+
+        Args:
+            lines: by output.
+            tolerance_ns: an edge that is confirmed later is missed.
+            record_edges: every edge of a part is an event.
+            on_missed: called after an edge that was.
+            look: called when ``there`` has changed, and once a second.
         """
         self.name = name
         self.there = False

@@ -55,9 +55,11 @@ class EncoderThread:
         look: Callable[[], None],
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Args:
-        put: called with each count, and when there are no more.
-        look: called when ``there`` has changed.
+        """Prepare a counter; ``run`` is the body of its thread.
+
+        Args:
+            put: called with each count, and when there are no more.
+            look: called when ``there`` has changed.
         """
         self.there = False
         self._is_away = False  # and people have been told so

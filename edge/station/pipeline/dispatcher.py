@@ -39,10 +39,12 @@ class VerdictDispatcher:
         clock_ns: Callable[[], int],
         utc_ns: Callable[[], int],
     ) -> None:
-        """Args:
-        handshake: waits for the record of the verdict of each of its parts.
-        images: where the images of a verdict will be kept.
-        ending: tells that nobody may wait for a full sink any more.
+        """Take the sinks of a station.
+
+        Args:
+            handshake: waits for the record of the verdict of each of its parts.
+            images: where the images of a verdict will be kept.
+            ending: tells that nobody may wait for a full sink any more.
         """
         self.statistics = statistics
         self._handshake = handshake

@@ -104,11 +104,13 @@ class EveryMailbox(Mailbox[T]):
         max_bytes: int | None = None,
         size_bytes: Callable[[T], int] = lambda _: 0,
     ) -> None:
-        """Args:
-        depth: items that may wait.
-        room_limit_s: how long ``put`` waits for room; None waits until there is room.
-        max_bytes: of all items that wait; one alone may be larger.
-        size_bytes: of an item.
+        """Begin empty.
+
+        Args:
+            depth: items that may wait.
+            room_limit_s: how long ``put`` waits for room; None waits until there is room.
+            max_bytes: of all items that wait; one alone may be larger.
+            size_bytes: of an item.
         """
         super().__init__()
         self._depth = depth

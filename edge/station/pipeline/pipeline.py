@@ -84,22 +84,24 @@ class Station:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Args:
-        camera: read and closed by the capture thread alone.
-        mailbox: between capture and inspection, with its policy.
-        line: the inspectors, and what their verdicts say of the model.
-        sinks: what happens to verdicts.
-        failures: where threads report what they died of.
-        rules: what every part is held to.
-        triggering: the hand-shake; None where every frame is a part.
-        recipes: what inspects parts of other recipes; None where there is one model.
-        beats: of its threads; None when nobody watches.
-        newest: where each frame is left as it is taken.
-        images: where the images of a verdict will be kept.
-        on_exposed: called with each frame that is owed a verdict, before it is inspected.
-        on_ending: called when no more frames are taken, before the camera is closed.
-        codes: reads the ids of parts whose trigger gives none; closed with the station.
-        clock_ns, utc_ns: monotonic and wall clock.
+        """Put the parts of a station together; ``run`` starts its threads.
+
+        Args:
+            camera: read and closed by the capture thread alone.
+            mailbox: between capture and inspection, with its policy.
+            line: the inspectors, and what their verdicts say of the model.
+            sinks: what happens to verdicts.
+            failures: where threads report what they died of.
+            rules: what every part is held to.
+            triggering: the hand-shake; None where every frame is a part.
+            recipes: what inspects parts of other recipes; None where there is one model.
+            beats: of its threads; None when nobody watches.
+            newest: where each frame is left as it is taken.
+            images: where the images of a verdict will be kept.
+            on_exposed: called with each frame that is owed a verdict, before it is inspected.
+            on_ending: called when no more frames are taken, before the camera is closed.
+            codes: reads the ids of parts whose trigger gives none; closed with the station.
+            clock_ns, utc_ns: monotonic and wall clock.
         """
         self._camera = camera
         self._mailbox = mailbox

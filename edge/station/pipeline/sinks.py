@@ -41,12 +41,14 @@ class Sink:
         max_bytes: int = QUEUE_BYTES,
         undelivered: Callable[[Verdict], None] | None = None,
     ) -> None:
-        """Args:
-        deliver: called by the sink's thread.
-        bound, max_bytes: of the verdicts that wait.
-        wait_for_room: the source of the frames can wait.
-        keeps_all: the station waits for this sink, whatever the source.
-        undelivered: called with each verdict that the end of the station leaves behind.
+        """Prepare a queue; ``start`` begins to deliver.
+
+        Args:
+            deliver: called by the sink's thread.
+            bound, max_bytes: of the verdicts that wait.
+            wait_for_room: the source of the frames can wait.
+            keeps_all: the station waits for this sink, whatever the source.
+            undelivered: called with each verdict that the end of the station leaves behind.
         """
         self.name = name
         self._undelivered = undelivered

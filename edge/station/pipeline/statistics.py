@@ -12,8 +12,10 @@ class RunStatistics:
     """Counts of verdicts by result and reason, deadlines and latencies; any thread may read."""
 
     def __init__(self, deadline_ms: float | None = None) -> None:
-        """Args:
-        deadline_ms: of parts that have none of their own, from the image to the decision.
+        """Begin with nothing counted.
+
+        Args:
+            deadline_ms: of parts that have none of their own, from the image to the decision.
         """
         self._deadline_ms = deadline_ms
         self._lock = threading.Lock()

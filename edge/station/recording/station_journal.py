@@ -50,10 +50,12 @@ class StationJournal:
         silence_limit_s: float,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Args:
-        journal: open; its thread closes it.
-        relayed: a broker is to have the rows.
-        silence_limit_s: how long the disk may hold the writer.
+        """Take a journal over, and report what was found when it was opened.
+
+        Args:
+            journal: open; its thread closes it.
+            relayed: a broker is to have the rows.
+            silence_limit_s: how long the disk may hold the writer.
         """
         self._opened = journal
         self.path = journal.path

@@ -13,9 +13,11 @@ class StandardOutput:
     """Writes records line by line, flushed, so that a pipe sees each verdict at once."""
 
     def __init__(self, on_reader_gone: Callable[[], None], stream: TextIO | None = None) -> None:
-        """Args:
-        on_reader_gone: called once when the reader of the pipe has ended (``| head``).
-        stream: None for the process's standard output.
+        """Take a stream that can be written to.
+
+        Args:
+            on_reader_gone: called once when the reader of the pipe has ended (``| head``).
+            stream: None for the process's standard output.
 
         Raises:
             OutputNotWritable: standard output is closed.

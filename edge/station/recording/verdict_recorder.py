@@ -72,12 +72,14 @@ class VerdictRecorder(Sink):
         failures: Failures,
         outputs: RecordObserver | None,
     ) -> None:
-        """Args:
-        ending: the station was told to end; until then a slow reader has all the time.
-        handshake: whose results become valid with the record; None where every frame is a part.
-        can_wait: the source of the images does not run away.
-        keeps_all: no verdict is dropped, whatever the source.
-        outputs: lines that switch for parts on record; called by whatever thread records.
+        """Prepare a sink; what it records into is its subclass's.
+
+        Args:
+            ending: the station was told to end; until then a slow reader has all the time.
+            handshake: whose results become valid with the record; None where every frame is a part.
+            can_wait: the source of the images does not run away.
+            keeps_all: no verdict is dropped, whatever the source.
+            outputs: lines that switch for parts on record; called by whatever thread records.
         """
         super().__init__(
             name="verdicts",
@@ -161,8 +163,10 @@ class JournalRecorder(VerdictRecorder):
         failures: Failures,
         outputs: RecordObserver | None = None,
     ) -> None:
-        """Args:
-        output: where committed verdicts are written; None where a broker gets them.
+        """Prepare to record into a journal.
+
+        Args:
+            output: where committed verdicts are written; None where a broker gets them.
         """
         super().__init__(
             ending=ending,
