@@ -99,7 +99,8 @@ class SettingsLayers:
             if journal_folder is not None and settings.fleet is not None
             else None
         )
-        self._written = settings
+        # Of the file alone: as it was read last, and as it was taken over.
+        self._written = self._taken_over = settings
         self._accepted = self._newest = self._with_release(settings)
         self._overrides = Overrides.beside(journal_folder) if journal_folder else None
         section = settings.recipes
@@ -134,7 +135,24 @@ class SettingsLayers:
 
     def accept(self) -> None:
         """Take over what was read last, for recipes that are loaded from here on."""
-        self._accepted = self._newest
+        self._taken_over, self._accepted = self._written, self._newest
+
+    @property
+    def outdated(self) -> bool:
+        """Whether another release of settings counts than ``base`` was made with."""
+        return self._with_release(self._taken_over) != self._accepted
+
+    def renew_release(self) -> None:
+        """Lay the release that counts now over what the file said when it was taken over."""
+        self._accepted = self._with_release(self._taken_over)
+
+    def is_own(self, settings: Settings) -> bool:
+        """Return whether settings are for the model at ``model.path``, not for a recipe's.
+
+        Also those that were read for a reload that is under way.
+        """
+        own = (chosen_recipe(self._accepted), chosen_recipe(self._newest))
+        return chosen_recipe(settings) in own
 
     @property
     def released(self) -> ReleasedSettings | None:
@@ -142,7 +160,7 @@ class SettingsLayers:
         now = self._released.now if self._released is not None else None
         if now is None or self._released is None:
             return None
-        return now if self._released.counting(self._written) == now.settings else None
+        return now if self._released.counting(self._taken_over) == now.settings else None
 
     def make_release(
         self, name: str, version: int, sha256: str, settings: dict[str, dict[str, JsonValue]]

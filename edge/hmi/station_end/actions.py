@@ -352,6 +352,8 @@ class PageActions:
             data |= {"before": before, "now": threshold}
         elif same:
             kind, detail = "decision_changed", f"{actor.name} switched back: {changed}"
+        if also := evidence.get("also_put_back"):
+            detail += f"; {also}"
         self._record(kind, detail, {**data, "comment": body.comment}, actor)
         return RolledBack.model_validate(data)
 

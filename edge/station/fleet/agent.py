@@ -305,6 +305,7 @@ class FleetAgent:
                 product = services.products.in_force(None).name
                 update = {"kind": SETTINGS, "settings": services.products.released()}
                 before = before.model_copy(update=update)
+            before = before.model_copy(update={"release": self._find_release(before)})
             week, after_seq = last_week(services.journal_path, product, services.utc_ns())
             memory = memory.model_copy(
                 update={"before": before, "week": week, "after_seq": after_seq}
@@ -318,13 +319,8 @@ class FleetAgent:
         newest = memory.newest.get(release.key, 0)
         version = release.version if desired.older else max(release.version, newest)
         taken = InstalledRelease(release=release.version, sha256=release.sha256, local=local)
-        self._memory = memory.model_copy(
-            update={
-                "release": release,
-                "newest": {**memory.newest, release.key: version},
-                "taken": {**memory.taken, release.key: taken},
-            }
-        )
+        memory = memory.with_taken(release.key, taken).with_newest(release.key, version)
+        self._memory = memory.model_copy(update={"release": release})
         self._end(desired, ReleasePhase.IN_FORCE, None, f"{release} is in force")
 
     def _return(self, desired: Desired) -> None:
@@ -344,15 +340,22 @@ class FleetAgent:
             now = self._services.products.in_force(before.name)
             name, version = now.name or before.choice or "model.path", now.version
             shown = name if version is None else f"{name} version {version}"
-        taken, newest = dict(self._memory.taken), dict(self._memory.newest)
-        given_up = taken.pop(key, None)
-        if given_up is not None and newest.get(key) == given_up.release:
+        memory, given_up = self._memory, self._memory.taken.get(key)
+        if given_up is not None and memory.newest.get(key) == given_up.release:
             # It is not the newest that counts any more: the next one may have its number.
-            newest[key] = given_up.release - 1
-        self._memory = self._memory.model_copy(
-            update={"release": None, "taken": taken, "newest": newest}
-        )
+            memory = memory.with_newest(key, given_up.release - 1)
+        memory = memory.with_taken(key, before.release)
+        self._memory = memory.model_copy(update={"release": None})
         self._end(desired, ReleasePhase.RETURNED, None, f"{shown} is in force again")
+
+    def _find_release(self, before: Before) -> InstalledRelease | None:
+        """Return the release by which something came in force; None for none."""
+        for one in self._memory.installed(before.key):
+            if before.kind == RECIPE and one.local == before.version:
+                return one
+            if before.settings is not None and one.sha256 == before.settings.sha256:
+                return one
+        return None
 
     def _look_for_fall_back(self) -> None:
         """See whether the station has given the release up itself, or somebody here has."""
@@ -441,10 +444,11 @@ class FleetAgent:
         memory, services = self._memory, self._services
         name = memory.release.name if memory.release and memory.release.kind == RECIPE else None
         in_force = services.products.in_force(name)
-        taken = memory.taken.get(in_force.name or "")
-        if taken is not None and taken.local == in_force.version:
-            update = {"release": taken.release, "sha256": taken.sha256}
-            in_force = in_force.model_copy(update=update)
+        for one in memory.installed(in_force.name or ""):
+            if one.local == in_force.version:
+                update = {"release": one.release, "sha256": one.sha256}
+                in_force = in_force.model_copy(update=update)
+                break
         since = None
         if self._counter is not None:
             try:

@@ -260,6 +260,7 @@ class ModelManager:
             outcome = self.store.rollback(why)
             if not outcome.changed:
                 return outcome
+            self._renew_release(wait=True)
             return outcome.of_settings(described(before, self.settings))
 
     def rollback_changes(self) -> str:
@@ -480,7 +481,7 @@ class ModelManager:
             same_key = one.settings.model.public_key == settings.model.public_key
             if same_key and one.bundle.sha256 == sha256:
                 return one.deciding_by(settings)
-        if chosen_recipe(settings) == chosen_recipe(self._layers.base):
+        if self._layers.is_own(settings):
             return load_configured(settings, path, self._tuning, self._releases)
         return load_configured(
             settings,
@@ -572,8 +573,27 @@ class ModelManager:
 
     def _renew_recipes(self) -> None:
         """Have recipes in memory decided by what the settings say now."""
-        if self.recipes is not None and self._layers is not None:
+        if self._layers is None:
+            return
+        if self.recipes is None:
+            self._layers.accept()
+        else:
             self.recipes.renew(self._layers.accept, self._renewed)
+
+    def _renew_release(self, *, wait: bool) -> None:
+        """Have other recipes decided without a release of settings that was given up.
+
+        Args:
+            wait: until they are, also for one that is being loaded; else the loader thread does it.
+        """
+        layers = self._layers
+        if layers is None or not layers.outdated:
+            return
+        if self.recipes is None:
+            layers.renew_release()
+        else:
+            renew = self.recipes.renew if wait else self.recipes.renew_soon
+            renew(layers.renew_release, self._renewed)
 
     def _renewed(self, recipe: Recipe | None, model: ConfiguredModel) -> ConfiguredModel:
         assert self._layers is not None
@@ -594,6 +614,7 @@ class ModelManager:
         if outcome is not None:
             outcome = outcome.of_settings(described(before, self.settings))
             self._record_event(outcome.event())
+            self._renew_release(wait=False)  # parts wait for this thread
 
     def _activate(self, model: LoadedModel) -> None:
         assert isinstance(model, ConfiguredModel)  # ``_load`` makes all of them
@@ -610,8 +631,9 @@ class ModelManager:
             listener()
 
     def _remember_release(self, model: ConfiguredModel) -> None:
-        chosen, base = model.settings.model, self._layers.base if self._layers else model.settings
-        if chosen.public_key is not None and chosen_recipe(model.settings) == chosen_recipe(base):
+        chosen = model.settings.model
+        own = self._layers is None or self._layers.is_own(model.settings)
+        if chosen.public_key is not None and own:
             self._releases.remember(model.bundle.manifest, chosen.allow_downgrade)
 
     def _line(self, model: LoadedModel, settings: Settings) -> InspectionSetup:

@@ -16,6 +16,8 @@ from edge.settings.recipes import RecipesSettings
 from edge.station.model.configured import ConfiguredModel
 from edge.station.pipeline.work import InspectionSetup, RecipeUnavailable
 
+Renewed = Callable[[Recipe | None, ConfiguredModel], ConfiguredModel]
+
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
@@ -69,6 +71,7 @@ class ResidentRecipes:
         self._residents: OrderedDict[Recipe | None, _Resident] = OrderedDict()
         self._wanted: OrderedDict[Recipe | None, None] = OrderedDict()
         self._refused: dict[Recipe | None, _Refusal] = {}
+        self._renewal: tuple[Callable[[], None], Renewed] | None = None
         self._live: Recipe | None = None
 
     def want(self, recipe: Recipe | None) -> None:
@@ -148,9 +151,12 @@ class ResidentRecipes:
         """Load what is wanted until the station ends; the body of the loader thread."""
         while not ending():
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted, POLL_S)
+                self._changed.wait_for(lambda: self._wanted or self._renewal, POLL_S)
                 recipe = next(iter(self._wanted), None)
                 empty = not self._wanted
+                renewal, self._renewal = self._renewal, None
+            if renewal is not None:
+                self.renew(*renewal)
             if empty:
                 continue
             try:
@@ -173,11 +179,13 @@ class ResidentRecipes:
             self._make_room(0, beside=0)
             self._changed.notify_all()
 
-    def renew(
-        self,
-        accept: Callable[[], None],
-        renewed: Callable[[Recipe | None, ConfiguredModel], ConfiguredModel],
-    ) -> None:
+    def renew_soon(self, accept: Callable[[], None], renewed: Renewed) -> None:
+        """Have the loader thread ``renew``; never waits."""
+        with self._changed:
+            self._renewal = (accept, renewed)
+            self._changed.notify_all()
+
+    def renew(self, accept: Callable[[], None], renewed: Renewed) -> None:
         """Have all but the live one decided by what the settings say now.
 
         Waits for a recipe that is being loaded: it would be decided by the settings before.
@@ -196,12 +204,7 @@ class ResidentRecipes:
                 if recipe != live:
                     self._renew(recipe, one, renewed)
 
-    def _renew(
-        self,
-        recipe: Recipe | None,
-        one: _Resident,
-        renewed: Callable[[Recipe | None, ConfiguredModel], ConfiguredModel],
-    ) -> None:
+    def _renew(self, recipe: Recipe | None, one: _Resident, renewed: Renewed) -> None:
         # Files are read here: parts that ask for a recipe do not wait for it.
         try:
             model = renewed(recipe, one.model)

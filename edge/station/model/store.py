@@ -289,7 +289,10 @@ class ModelStore:
         self._install(before)
         self._before, self._failures = None, 0
         detail = f"{why}: back to {before}" + (f"; {beside}" if beside else "")
-        return _outcome(Change.ROLLED_BACK, detail, given_up, before)
+        outcome = _outcome(Change.ROLLED_BACK, detail, given_up, before)
+        if not beside:
+            return outcome
+        return replace(outcome, evidence={**outcome.evidence, "also_put_back": beside})
 
     def _install(self, model: LoadedModel) -> None:
         """Make a model current, unless the station cannot work with it."""

@@ -28,10 +28,11 @@ from edge.imaging.frame import Frame
 from edge.journal.entries import Entry, RecordKind
 from edge.settings.fleet import FleetSettings
 from edge.settings.released import RELEASABLE
+from edge.settings.small_record import MAX_BYTES
 from edge.station.fleet.agent import AgentServices, FleetAgent
 from edge.station.fleet.download import ReleaseDownload
 from edge.station.fleet.inbox import DesiredInbox
-from edge.station.fleet.memory import MemoryFile
+from edge.station.fleet.memory import FleetMemory, InstalledRelease, MemoryFile
 from edge.station.fleet.products import StationProducts
 from edge.station.model.reloadable_settings import only_decision
 from tests.support.broker import Broker
@@ -199,6 +200,62 @@ def test_an_older_release_is_taken_only_where_the_plan_says_so(station: Station)
     assert (report["phase"], report["in_force"]["release"]) == ("in_force", 1)
 
 
+@pytest.fixture
+def released_twice(station: Station) -> tuple[Station, FleetAgent, ReleaseFile]:
+    """A station that has two releases of a product, one after the other; the first of them."""
+    agent, first = station.agent(), None
+    for rollout, threshold in (("one", 20.0), ("two", 21.0)):
+        release = station.released(station.plant.release(threshold=threshold))
+        first = first or release
+        wanted = station.desire(release, rollout=rollout, change_product=True)
+        assert station.ask(agent, wanted)["in_force"]["release"] == release.version
+    assert first is not None
+    return station, agent, first
+
+
+def test_after_a_rollback_the_report_names_the_release_before(
+    released_twice: tuple[Station, FleetAgent, ReleaseFile],
+) -> None:
+    station, agent, first = released_twice
+
+    report = station.ask(agent, station.desire(None, rollout="two", action=Action.RETURN))
+
+    assert report["phase"] == "returned"
+    assert (report["in_force"]["release"], report["in_force"]["sha256"]) == (1, first.sha256)
+    agent = station.agent()  # as after a restart
+    assert station.go_on(agent)["in_force"]["release"] == 1
+    again = station.ask(agent, station.desire(first, rollout="three", change_product=True))
+    assert (again["phase"], again["in_force"]["release"]) == ("in_force", 1)
+
+
+def test_a_version_that_somebody_here_chooses_is_reported_with_its_release(
+    released_twice: tuple[Station, FleetAgent, ReleaseFile],
+) -> None:
+    station, agent, first = released_twice
+    second = station.site.folder.in_force("nut")
+
+    assert station.site.model.roll_back("Kim asked").changed
+    report = station.go_on(agent)
+    assert (report["phase"], report["in_force"]["release"]) == ("fell_back", 1)
+    assert report["in_force"]["sha256"] == first.sha256
+
+    station.site.model.choose_recipe("nut", second, release=True)
+    assert station.go_on(agent)["in_force"]["release"] == 2
+    station.site.model.choose_recipe("nut", 1, release=True)  # never released
+    assert station.go_on(agent)["in_force"]["release"] is None
+
+
+def test_the_memory_of_releases_is_bounded() -> None:
+    memory = FleetMemory()
+    for number in range(1, 1101):
+        release = InstalledRelease(release=number, sha256="0" * 64, local=number)
+        for key in (f"product-{number}", f"product-{number % 60}"):
+            memory = memory.with_taken(key, release).with_newest(key, number)
+    assert FleetMemory.model_validate_json(memory.model_dump_json(indent=1)) == memory
+    assert len(memory.model_dump_json(indent=1)) < MAX_BYTES
+    assert memory.installed("product-19")[0].release == 1099
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b'{"claim": "x"}', b"\xff" * 100])
 def test_a_damaged_memory_is_reported_and_keeps_no_station_from_starting(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
@@ -274,6 +331,51 @@ def test_a_rollback_at_the_page_gives_released_settings_up(releasing: Station) -
     assert (report["phase"], report["settings"]["version"]) == ("fell_back", 1)
     station.agent()  # as after a restart
     assert station.site.model.settings.decision.guard_band == 0.05
+
+
+def nuts_guard_band(station: Station) -> float:
+    """Return by which guard band parts of another product are decided."""
+    recipes, offered = station.site.model.recipes, station.site.layers.offered("nut", None)
+    assert recipes is not None and offered is not None
+    settings = recipes.load(offered).settings
+    assert settings == station.site.layers.of(offered)
+    return settings.decision.guard_band
+
+
+def test_a_rollback_at_the_page_gives_them_up_for_other_products_too(releasing: Station) -> None:
+    station, agent = releasing, releasing.agent()
+    station.site.written["image"] = {"min_mean": 2.0}
+    station.site.model.reload()
+    for number, band in ((1, 0.05), (2, 0.1)):
+        settings = {"decision": {"guard_band": band}}
+        release = station.released(station.plant.settings(settings, version=number))
+        assert station.ask(agent, station.desire(release, rollout=str(number)))["reason"] is None
+        assert nuts_guard_band(station) == band
+    station.site.written["image"] = {"min_mean": 3.0}  # nobody has reloaded that
+
+    assert station.site.model.roll_back("Kim").changed
+
+    assert nuts_guard_band(station) == 0.05
+    assert station.site.layers.base.image.min_mean == 2.0
+
+
+def test_a_model_that_gives_no_numbers_gives_them_up_for_other_products_too(
+    releasing: Station,
+) -> None:
+    station, agent, site = releasing, releasing.agent(), releasing.site
+    assert nuts_guard_band(station) == 0.0
+    site.written["model"] = {"path": str(site.other)}
+    release = station.released(station.plant.settings({"decision": {"guard_band": 0.1}}))
+    assert station.ask(agent, station.desire(release))["reason"] is None
+    assert nuts_guard_band(station) == 0.1
+
+    site.three_parts_without_a_number()
+
+    rounds = iter((False, True))
+    assert site.model.recipes is not None
+    site.model.recipes.run(lambda: next(rounds))  # the loader thread, which no part waits for
+    assert nuts_guard_band(station) == 0.0
+    assert "settings guard-band version 1 is not in force any more" in site.events[-1].detail
 
 
 def of_a_restart(station: Station) -> Path:

@@ -8,6 +8,7 @@ import pytest
 
 from edge.bundle.signing import sign_bundle
 from edge.contract.event import Event
+from edge.settings.layers import SettingsLayers
 from edge.settings.station import Settings
 from edge.station.model.manager import ModelExchangeFailed, ModelManager
 from edge.station.model.releases import OlderRelease, Releases
@@ -17,10 +18,15 @@ from tests.support.small_bundle import write_bundle, write_images
 
 
 class Plant:
-    """A station with a key, and its maker's releases."""
+    """A station with a key, and its maker's releases.
+
+    Attributes:
+        sections: of its settings, beside camera and model.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.sections: dict[str, Any] = {}
         self.private, self.public = make_keys(folder)
         self.journal = folder / "journal"
         self.journal.mkdir()
@@ -40,19 +46,22 @@ class Plant:
 
     def settings(self, model: Path, **keys: Any) -> Settings:
         section = {"path": str(model), "public_key": str(self.public), **keys}
-        return Settings.model_validate({"camera": {"uri": "0"}, "model": section})
+        content = {"camera": {"uri": "0"}, "model": section, **self.sections}
+        return Settings.model_validate(content)
 
     def start(self, model: Path, **keys: Any) -> ModelManager:
         self.written = self.settings(model, **keys)
         events: list[Event] = []
+        layers = SettingsLayers(self.written, lambda: self.written, self.journal)
         return ModelManager(
-            settings=self.written,
+            settings=layers.first(),
             tuning=self.folder / "tuning.json",
             simulated=True,
             trial=lambda: None,
-            reread=lambda _: self.written,
+            reread=layers.reread,
             record_event=events.append,
             releases=Releases(self.journal),
+            layers=layers,
         )
 
 
@@ -73,6 +82,27 @@ def test_an_older_release_is_refused_at_a_reload_and_at_a_start(plant: Plant) ->
     assert model.store.current.bundle.path == newer
     with pytest.raises(OlderRelease, match=r"model\.allow_downgrade"):
         plant.start(older)
+
+
+@pytest.mark.parametrize("with_recipes", [False, True])
+def test_another_recipe_in_the_settings_lets_no_older_release_pass(
+    plant: Plant, with_recipes: bool
+) -> None:
+    if with_recipes:
+        plant.sections["recipes"] = {"folder": str(plant.folder / "recipes")}
+        plant.sections["journal"] = {"folder": str(plant.journal)}
+    older, newer = plant.release("2026-01-01"), plant.release("2026-02-01")
+    plant.sections["recipe"] = {"id": "part", "version": 1}
+    model = plant.start(older)
+    plant.sections["recipe"] = {"id": "part", "version": 2}
+    plant.written = plant.settings(newer)
+    model.reload()
+
+    plant.sections["recipe"] = {"id": "part", "version": 3}
+    plant.written = plant.settings(older)
+    with pytest.raises(ModelExchangeFailed, match=r"2026-01-01.*is older than.*2026-02-01"):
+        model.reload()
+    assert model.store.current.bundle.path == newer
 
 
 def test_one_that_is_asked_for_is_taken_and_counts_from_then_on(plant: Plant) -> None:
