@@ -4,14 +4,15 @@
 
     manifest.json           schema, station, the journal's numbers; of each file size and SHA-256
     station.yaml            the settings
-    state/…                 what is kept beside the journal: thresholds set at the page, the recipe
-                            that was chosen, releases that were in use, released settings
+    state/…                 what is kept beside the journal: thresholds and masks of the page, the
+                            recipe that was chosen, releases that were in use, released settings
     files/SECTION.KEY…      the files that the settings name; passwords and keys where asked for
     recipes/NNNN.recipe     each version of each recipe, as ``--recipe export`` writes it
 
 Records and images stay where they are: the broker and who listens to it have the records.
 """
 
+import re
 import shutil
 import stat
 import time
@@ -29,22 +30,29 @@ import edge
 from edge.atomic_files import check_writable, open_regular, whole_file
 from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
 from edge.bundle.manifest import Sha256
+from edge.bundle.mask_file import painted_beside
 from edge.bundle.signature import SIGNATURE_BYTES
 from edge.contract.encoding import utc_text
+from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError, OutputNotWritable
 from edge.journal.database import FILE_NAME as JOURNAL_FILE
 from edge.journal.numbers import JournalNumbers, begin_behind, read_numbers
 from edge.recipes.archive import export_recipe, import_recipe
 from edge.recipes.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
+from edge.recipes.errors import RecipeError
 from edge.recipes.folder import RecipeFolder
 from edge.recipes.names import RecipeName
 from edge.section import Section
 from edge.settings.credentials import CREDENTIALS
 from edge.settings.layers import CHOICE_FILE
 from edge.settings.loading import load_settings
+from edge.settings.mask_overrides import FILE_NAME as MASKS_FILE
+from edge.settings.mask_overrides import FOLDER_NAME as MASKS_FOLDER
+from edge.settings.mask_overrides import MaskOverrides
 from edge.settings.overrides import FILE_NAME as OVERRIDES_FILE
 from edge.settings.released import FILE_NAME as RELEASED_FILE
 from edge.settings.station import Settings
+from edge.station.fleet.memory import FILE_NAME as FLEET_FILE
 from edge.station.model.releases import FILE_NAME as RELEASES_FILE
 from edge.station.recording.journal_folder import (
     SERVICE_SETTINGS,
@@ -58,18 +66,24 @@ MAX_FILES = 5000
 MAX_TOTAL_BYTES = 64 * 2**30
 _MAX_MANIFEST_BYTES = 16 * 2**20
 _MAX_SMALL_BYTES = 16 * 2**20
-_STATE = (OVERRIDES_FILE, CHOICE_FILE, RELEASES_FILE, RELEASED_FILE)
+_STATE = (OVERRIDES_FILE, CHOICE_FILE, RELEASES_FILE, RELEASED_FILE, FLEET_FILE)
+_DRAWN = re.compile(rf"state/{MASKS_FOLDER}/([A-Za-z0-9_-]{{1,80}}\.(yaml|png)|{MASKS_FILE})")
+# Of a mask in YAML: the image beside it.
+_PAINTED = "decision.mask.painted"
 # Files that the settings name, and those of them that open something.
-_NAMED = (
+NAMED = (
     *("camera.ca_file", "mqtt.ca_file", "mqtt.certificate_file", "model.public_key"),
     *("mqtt.sparkplug.certificate_file", "opcua.certificate_file", "fleet.public_key"),
     "decision.mask",
 )
-_SECRET = (
+SECRET = (
     *("mqtt.password_file", "mqtt.key_file", "mqtt.sparkplug.password_file"),
     *("mqtt.sparkplug.key_file", "hmi.token_file", "opcua.key_file", "opcua.password_file"),
+    "teach.key",
 )
-_MODEL = {
+# Each names the ``.xml`` of a bundle.
+BUNDLES = ("model.path", "teach.teacher")
+_BUNDLE_FILES = {
     ".xml": MAX_XML_BYTES,
     ".bin": MAX_BIN_BYTES,
     ".json": MAX_BUNDLE_MANIFEST_BYTES,
@@ -148,7 +162,7 @@ def back_up(
     folder = journal_folder_seen_from(config, settings)
     numbers = read_numbers(folder) if folder is not None else None
     named, left_out = _named_files(settings, with_keys)
-    sources = [_Source(SETTINGS, config), *named, *_model_files(settings)]
+    sources = [_Source(SETTINGS, config), *named, *_bundle_files(settings)]
     if folder is not None:
         sources += [
             _Source(f"state/{name}", folder / name) for name in _STATE if (folder / name).exists()
@@ -160,6 +174,8 @@ def back_up(
             TemporaryDirectory(dir=path.absolute().parent, prefix=".backup-") as scratch,
         ):
             recipes, exported = _exported(settings, Path(scratch))
+            if folder is not None:
+                exported += _drawn_masks(settings, folder / MASKS_FOLDER, Path(scratch))
             files: dict[str, BackedUpFile] = {}
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, allowZip64=False) as archive:
                 for source in [*sources, *exported]:
@@ -225,11 +241,11 @@ def restore(path: Path, config: Path, *, allowed: Sequence[Path] = ()) -> Backup
 def _named_files(settings: Settings, with_keys: bool) -> tuple[list[_Source], list[str]]:
     """Return the files that the settings name, and which of them are left out."""
     sources, left_out = [], []
-    for key in (*_NAMED, *_SECRET):
+    for key in (*NAMED, *SECRET):
         named = _value(settings, key)
         if named is None:
             continue
-        if named.startswith(CREDENTIALS) or (key in _SECRET and not with_keys):
+        if named.startswith(CREDENTIALS) or (key in SECRET and not with_keys):
             left_out.append(f"{key} {named}"[:500])
             continue
         if not Path(named).is_file():
@@ -238,14 +254,18 @@ def _named_files(settings: Settings, with_keys: bool) -> tuple[list[_Source], li
                 "as the station's user, or with sudo."
             )
         sources.append(_Source(f"files/{key}", Path(named)))
+        painted = painted_beside(Path(named)) if key == "decision.mask" else None
+        if painted is not None:
+            sources.append(_Source(f"files/{_PAINTED}", painted))
     return sources, left_out
 
 
-def _model_files(settings: Settings) -> list[_Source]:
-    xml = Path(settings.model.path)
+def _bundle_files(settings: Settings) -> list[_Source]:
+    named = {key: Path(value) for key in BUNDLES if (value := _value(settings, key)) is not None}
     return [
-        _Source(f"files/model.path{suffix}", xml.with_suffix(suffix))
-        for suffix in _MODEL
+        _Source(f"files/{key}{suffix}", xml.with_suffix(suffix))
+        for key, xml in named.items()
+        for suffix in _BUNDLE_FILES
         if xml.with_suffix(suffix).exists()
     ]
 
@@ -270,6 +290,40 @@ def _exported(settings: Settings, scratch: Path) -> tuple[dict[str, BackedUpReci
     return recipes, sources
 
 
+def _drawn_masks(settings: Settings, folder: Path, scratch: Path) -> list[_Source]:
+    """Return the masks of the page that count: a new list of them, and the files that it names."""
+    counting = [
+        one
+        for one in MaskOverrides(folder).drawn()
+        if one.instead_of == _mask_without_drawing(settings, one.recipe)
+    ]
+    if not counting:
+        return []
+    beside = MaskOverrides(scratch / MASKS_FOLDER)
+    beside.folder.mkdir()
+    sources = []
+    for one in counting:
+        beside.write(one, one.recipe)
+        files = (folder / one.file, (folder / one.file).with_suffix(".png"))
+        sources += [
+            _Source(f"state/{MASKS_FOLDER}/{file.name}", file) for file in files if file.exists()
+        ]
+    return [*sources, _Source(f"state/{MASKS_FOLDER}/{MASKS_FILE}", beside.folder / MASKS_FILE)]
+
+
+def _mask_without_drawing(settings: Settings, recipe: Recipe | None) -> str | None:
+    """Return what ``decision.mask`` says where nothing is drawn; "" of a recipe that is gone."""
+    if recipe is None:
+        return settings.decision.mask
+    if settings.recipes is None or not isinstance(recipe.version, int):
+        return ""
+    try:
+        found = RecipeFolder(Path(settings.recipes.folder)).load(recipe.id, recipe.version)
+    except RecipeError:
+        return ""
+    return str(found.mask) if found.mask is not None else None
+
+
 def _packed(archive: zipfile.ZipFile, source: _Source) -> BackedUpFile:
     try:
         with open_regular(source.path) as file:
@@ -286,8 +340,13 @@ def _check_places(manifest: BackupManifest, size_bytes: int, path: Path) -> None
     """Demand known places, each within its bound."""
     bounds = {SETTINGS: _MAX_SMALL_BYTES}
     bounds |= {f"state/{name}": _MAX_SMALL_BYTES for name in _STATE}
-    bounds |= {f"files/{key}": _MAX_SMALL_BYTES for key in (*_NAMED, *_SECRET)}
-    bounds |= {f"files/model.path{suffix}": max_bytes for suffix, max_bytes in _MODEL.items()}
+    bounds |= {place: _MAX_SMALL_BYTES for place in manifest.files if _DRAWN.fullmatch(place)}
+    bounds |= {f"files/{key}": _MAX_SMALL_BYTES for key in (*NAMED, *SECRET, _PAINTED)}
+    bounds |= {
+        f"files/{key}{suffix}": max_bytes
+        for key in BUNDLES
+        for suffix, max_bytes in _BUNDLE_FILES.items()
+    }
     recipes = {f"recipes/{number:04d}.recipe" for number in range(1, len(manifest.recipes) + 1)}
     if recipes != manifest.recipes.keys() or not recipes <= manifest.files.keys():
         raise _refused(path, "and its manifest differ in their recipes")
@@ -319,7 +378,9 @@ def _place(manifest: BackupManifest, unpacked: Path, config: Path, allowed: Sequ
     targets: dict[str, Path] = {}
     for place in manifest.files:
         top, _, rest = place.partition("/")
-        if top == "files":
+        if place == f"files/{_PAINTED}":
+            targets[place] = _painted_target(settings, unpacked, roots)
+        elif top == "files":
             targets[place] = _target(settings, rest, roots)
         elif top == "state" and state is not None:
             targets[place] = state / rest
@@ -347,22 +408,43 @@ def _place(manifest: BackupManifest, unpacked: Path, config: Path, allowed: Sequ
         if state is not None and manifest.journal is not None:
             placed.append(state / JOURNAL_FILE)
             begin_behind(state, manifest.journal, time.time_ns())
+        _replace_mask_paths(unpacked / "state" / MASKS_FOLDER, settings)
         for place, target in targets.items():
-            secret = place.removeprefix("files/") in _SECRET
+            secret = place.removeprefix("files/") in SECRET
             placed.append(target)
             _copied(unpacked / place, target, 0o600 if secret else 0o640)
 
 
 def _target(settings: Settings, key: str, roots: Sequence[Path]) -> Path:
     suffix = ""
-    if key.startswith("model.path"):
-        key, suffix = "model.path", key.removeprefix("model.path")
+    for bundle in BUNDLES:
+        if key.startswith(bundle):
+            key, suffix = bundle, key.removeprefix(bundle)
     named = _value(settings, key)
     if named is None or named.startswith(CREDENTIALS):
         raise BackupRefused(f"the backup contains a file of {key} that its settings do not name.")
     target = Path(named).with_suffix(suffix) if suffix else Path(named)
     _check_root(target, key, roots)
     return target
+
+
+def _painted_target(settings: Settings, unpacked: Path, roots: Sequence[Path]) -> Path:
+    mask = settings.decision.mask
+    packed = unpacked / "files" / "decision.mask"
+    painted = painted_beside(packed) if mask is not None and packed.exists() else None
+    if mask is None or painted is None:
+        raise BackupRefused("the backup contains a painted mask that its settings do not name.")
+    target = Path(mask).parent / painted.relative_to(packed.parent)
+    _check_root(target, "decision.mask", roots)
+    return target
+
+
+def _replace_mask_paths(folder: Path, settings: Settings) -> None:
+    """Have drawn masks count here: they name the mask that they replace by its place."""
+    masks = MaskOverrides(folder)
+    for one in masks.drawn():
+        instead_of = _mask_without_drawing(settings, one.recipe)
+        masks.write(one.model_copy(update={"instead_of": instead_of}), one.recipe)
 
 
 def _check_root(target: Path, key: str, roots: Sequence[Path]) -> None:
@@ -396,7 +478,7 @@ def _import(manifest: BackupManifest, unpacked: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for place in sorted(manifest.recipes):
         wanted = manifest.recipes[place]
-        made = import_recipe(recipes, unpacked / place)
+        made = import_recipe(recipes, unpacked / place, number=wanted.version)
         if made.name != wanted.name:
             raise BackupRefused(f"{place} is recipe {made.name!r}, not {wanted.name!r}.")
         if wanted.in_force:

@@ -95,6 +95,18 @@ def read_mask_file(path: Path) -> Areas:
         raise ConfigurationInvalid(*_sentences(file, error)) from error
 
 
+def painted_beside(path: Path) -> Path | None:
+    """Return the image that a mask file names; None of one that is an image, or names none.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    if is_image(path):
+        return None
+    painted = read_settings_file(path).values.get("painted")
+    return path.parent / painted if isinstance(painted, str) else None
+
+
 def _painted(path: Path) -> NDArray[np.bool_]:
     """Return ``(H, W) bool``, what is not black in an image."""
     try:

@@ -136,6 +136,7 @@ def import_recipe(
     public_key: Path | None = None,
     *,
     max_images: int | None = None,
+    number: int | None = None,
 ) -> RecipeVersion:
     """Take a version in from a file; it is not in force yet.
 
@@ -144,6 +145,7 @@ def import_recipe(
     Args:
         public_key: that must have signed file and bundle; None asks for no signature.
         max_images: that the recipe keeps of all its versions; None removes none.
+        number: that the version gets, also where an equal one is there; None is the next free one.
 
     Raises:
         ArchiveRefused: it is no archive, damaged, hostile, or of another schema.
@@ -160,7 +162,9 @@ def import_recipe(
                     raise _refused(path, "unpacks to far more than a recipe does")
                 for place, named in manifest.files.items():
                     _zip(path).unpack(archive, place, unpacked / place, (named.bytes, named.sha256))
-            return _import(recipes, manifest, unpacked, public_key, max_images=max_images)
+            return _import(
+                recipes, manifest, unpacked, public_key, max_images=max_images, number=number
+            )
     except DAMAGED as error:
         raise _refused(path, f"is damaged or not a recipe ({error})") from error
     except OSError as error:
@@ -292,6 +296,7 @@ def _import(
     public_key: Path | None,
     *,
     max_images: int | None,
+    number: int | None,
 ) -> RecipeVersion:
     source = unpacked / VERSION_FOLDER
     content = read_recipe(source)
@@ -310,8 +315,8 @@ def _import(
                 "here first."
             )
     brought = RecipeVersion(content, source)
-    for number in recipes.versions(content.name):
-        there = recipes.load(content.name, number)
+    for kept in recipes.versions(content.name) if number is None else ():
+        there = recipes.load(content.name, kept)
         if _inspects_like(there, brought):
             _move(images, unpacked / IMAGES_FOLDER, own)
             return there
@@ -321,7 +326,9 @@ def _import(
             file.rename(folder / file.name)
 
     places = {file.relative_to(unpacked / IMAGES_FOLDER).as_posix(): file for file in images}
-    return recipes.publish(content, build, public_key, images=places, max_images=max_images)
+    return recipes.publish(
+        content, build, public_key, images=places, max_images=max_images, number=number
+    )
 
 
 def _inspects_like(first: RecipeVersion, second: RecipeVersion) -> bool:

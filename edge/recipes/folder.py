@@ -258,13 +258,14 @@ class RecipeFolder:
         *,
         images: Mapping[str, Path] | None = None,
         max_images: int | None = None,
+        number: int | None = None,
     ) -> RecipeVersion:
         """Add a version: built in a hidden folder, checked, and given its name when it is whole.
 
         It is not in force yet; see ``put_in_force``.
 
         Args:
-            content: its version is replaced by the next free one.
+            content: its version is replaced by ``number``.
             build: writes ``model.xml``, ``.bin``, ``.json`` and, if signed, ``.sig`` into the
                 folder it gets; what it raises ends the publication, and nothing is left of it.
             public_key: that must have signed the bundle.
@@ -272,10 +273,12 @@ class RecipeFolder:
                 of those that are called by their content; they are there before it is.
             max_images: that the recipe keeps; images of older versions make room, those of the
                 one in force do not. None removes none.
+            number: of the version; None is the next free one.
 
         Raises:
             BundleError: what was built is no whole bundle.
-            RecipeError: it holds links or folders, or the recipe takes no further version.
+            RecipeError: it holds links or folders, the recipe takes no further version, or has
+                one of this number.
             OutputNotWritable: the disk refused it.
         """
         versions = self._path(content.name) / VERSIONS
@@ -289,7 +292,12 @@ class RecipeFolder:
                 load_bundle(building / f"{MODEL}.xml", public_key)
                 with _locked(versions):
                     kept = self.versions(content.name)
-                    number = max(kept, default=0) + 1
+                    if number in kept:
+                        raise RecipeError(
+                            f"recipe {content.name!r} has a version {number} already, which "
+                            "is never written over."
+                        )
+                    number = number or max(kept, default=0) + 1
                     if number > MAX_VERSION:
                         raise RecipeError(
                             f"recipe {content.name!r} has {MAX_VERSION} versions, which "

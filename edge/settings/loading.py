@@ -52,7 +52,7 @@ def load_settings(
         raise ConfigurationInvalid(*(_sentence(fault, file, given) for fault in faults)) from error
 
 
-_PATHS: tuple[tuple[str, ...], ...] = (
+PATHS: tuple[tuple[str, ...], ...] = (
     ("camera", "uri"),
     ("camera", "ca_file"),
     ("model", "path"),
@@ -84,7 +84,7 @@ def _beside(file: Path, values: dict[str, Any]) -> dict[str, Any]:
     moved = values
     # A port that works on a folder calls it so.
     ports = ((name, "folder") for name in values if name in _port_names())
-    for place in (*_PATHS, *ports):
+    for place in (*PATHS, *ports):
         moved = _with_absolute(moved, place, file.absolute().parent)
     return moved
 

@@ -76,7 +76,7 @@ class MaskOverrides:
         Raises:
             ConfigurationError: what was drawn cannot be read.
         """
-        return next((one for one in self._kept() if one.recipe == recipe), None)
+        return next((one for one in self.drawn() if one.recipe == recipe), None)
 
     def draw(self, areas: Areas, name: str) -> str:
         """Write a drawing as a mask file; return the file's name in the folder.
@@ -104,7 +104,7 @@ class MaskOverrides:
             OutputNotWritable: the disk refuses; what was kept before still is.
             TooManyDrawings: there is no room for one more.
         """
-        kept = [one for one in self._kept() if one.recipe != recipe]
+        kept = [one for one in self.drawn() if one.recipe != recipe]
         if override is not None:
             kept.append(override.model_copy(update={"recipe": recipe}))
         if len(kept) > MAX_DRAWINGS:
@@ -150,7 +150,12 @@ class MaskOverrides:
     def _list(self) -> Path:
         return self.folder / FILE_NAME
 
-    def _kept(self) -> tuple[MaskOverride, ...]:
+    def drawn(self) -> tuple[MaskOverride, ...]:
+        """Return what was drawn, of the model at ``model.path`` and of each recipe.
+
+        Raises:
+            ConfigurationError: it cannot be read.
+        """
         try:
             with self._list.open("rb") as file:
                 return _Kept.model_validate_json(file.read(MAX_BYTES)).masks

@@ -11,10 +11,18 @@ from typing import Any
 
 import pytest
 
+from edge.app import backup as backup_module
 from edge.app.backup import BackupRefused, restore
+from edge.bundle.manifest import Areas, manifest_sha256
 from edge.cli.main import main
+from edge.contract.verdict import Recipe
 from edge.journal.entries import RecordKind
 from edge.recipes.folder import RecipeFolder
+from edge.settings import loading
+from edge.settings.layers import SettingsLayers
+from edge.settings.loading import load_settings
+from edge.settings.mask_overrides import MaskOverride, MaskOverrides
+from edge.station.fleet.memory import FleetMemory, InstalledRelease, MemoryFile
 from tests.support.journaling import event, numbers, running_writer, verdict
 from tests.support.recipes import add_recipe
 
@@ -93,6 +101,79 @@ def test_keys_go_along_where_they_are_asked_for_and_stay_closed_to_others(
     password = config.parent / "password"
     assert password.read_text() == "secret-42\n"
     assert stat.S_IMODE(password.stat().st_mode) == 0o600
+
+
+def restored(station: Path, folder: Path) -> Path:
+    """Return the settings of a new PC that has the backup of a station."""
+    backup, config = folder / "s.backup", folder / "new" / "station.yaml"
+    config.parent.mkdir()
+    assert run("--backup", backup, "--config", station) == 0
+    assert run("--restore", backup, "--config", config) == 0
+    return config
+
+
+def test_masks_drawn_at_the_page_count_at_their_new_place(station: Path, tmp_path: Path) -> None:
+    settings = load_settings(station)
+    journal = station.with_name("journal")
+    masks, cap = MaskOverrides(journal / "masks"), Recipe("cap", 1)
+    areas = Areas(width=4, height=2, ignored_runs=(0, 4, 4))
+    for recipe, replaced in ((None, settings.decision.mask), (cap, None)):
+        sha256 = manifest_sha256(Path(settings.model.path))
+        assert sha256 is not None
+        file = masks.draw(areas, f"drawn-{recipe.id if recipe else 'own'}")
+        drawn = MaskOverride(
+            file=file, model_sha256=sha256, instead_of=replaced, by="Kim", utc="2026-11-30"
+        )
+        masks.write(drawn, recipe)
+    masks.draw(areas, "former")
+
+    config = restored(station, tmp_path)
+
+    moved = load_settings(config)
+    layers = SettingsLayers(moved, lambda: moved, config.with_name("journal"))
+    new = config.with_name("journal") / "masks"
+    for made, recipe in ((layers.first(), None), (layers.of(cap), cap)):
+        name = f"drawn-{recipe.id if recipe else 'own'}.yaml"
+        assert made.decision.mask == str(new / name), recipe
+    assert sorted(one.name for one in new.iterdir()) == [
+        *("drawn-cap.png", "drawn-cap.yaml", "drawn-own.png", "drawn-own.yaml", "masks.json"),
+    ]
+
+
+def test_a_mask_of_the_settings_brings_what_is_painted(station: Path, tmp_path: Path) -> None:
+    text = "painted: painted.png\n"
+    station.with_name("mask.yaml").write_text(text)
+    station.with_name("painted.png").write_bytes(b"white")
+    station.write_text(f"{station.read_text()}decision: {{mask: mask.yaml, image_threshold: 3}}\n")
+
+    config = restored(station, tmp_path)
+
+    assert config.with_name("mask.yaml").read_text() == text
+    assert config.with_name("painted.png").read_bytes() == b"white"
+
+
+def test_versions_keep_their_numbers_and_the_releases_that_brought_them(
+    station: Path, tmp_path: Path, bundle: Path
+) -> None:
+    recipes = RecipeFolder(station.with_name("recipes"))
+    for _ in range(2):  # equal ones, and one of them is gone
+        last = add_recipe(recipes, "cap", bundle)
+    shutil.rmtree(recipes.load("cap", 1).folder)
+    release = InstalledRelease(release=7, sha256="0" * 64, local=last.version)
+    MemoryFile(station.with_name("journal")).write(FleetMemory(taken={"cap": release}))
+
+    config = restored(station, tmp_path)
+
+    new = RecipeFolder(config.with_name("recipes"))
+    assert (new.versions("cap"), new.in_force("cap")) == ((2, 3), 3)
+    assert MemoryFile(config.with_name("journal")).read().installed("cap") == (release,)
+
+
+def test_every_file_that_settings_may_name_is_in_a_backup() -> None:
+    folders = {"camera.uri", "journal.folder", "recipes.folder", "snapshots.folder", "save.folder"}
+    named = {".".join(place) for place in loading.PATHS} - folders
+    packed = (*backup_module.NAMED, *backup_module.SECRET, *backup_module.BUNDLES)
+    assert named == set(packed)
 
 
 def changed(backup: Path, change: Change) -> Path:
