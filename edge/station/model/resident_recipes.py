@@ -144,6 +144,8 @@ class ResidentRecipes:
                 self._residents[recipe] = _Resident(model, setup, size_bytes)
                 self._refused.pop(recipe, None)
                 self._wanted.pop(recipe, None)
+                # Another one may have become live meanwhile, and have taken the room.
+                self._make_room(0, beside=0, but_for=recipe)
                 self._changed.notify_all()
             return model
 
@@ -255,13 +257,17 @@ class ResidentRecipes:
                 f"recipes.memory_mb is {self._max_bytes // _MIB}. Raise it."
             )
 
-    def _make_room(self, size_bytes: int, beside: int = 1) -> None:
-        """Let recipes go until so many bytes and ``beside`` more recipes have room."""
+    def _make_room(self, size_bytes: int, beside: int = 1, but_for: Recipe | None = None) -> None:
+        """Let recipes go until so many bytes and ``beside`` more recipes have room.
+
+        Args:
+            but_for: stays, as the live one does.
+        """
         with self._changed:
             for recipe in list(self._residents):
                 held = sum(one.size_bytes for one in self._residents.values())
                 full = len(self._residents) + beside > self._max_resident
                 if not full and held + size_bytes <= self._max_bytes:
                     return
-                if recipe != self._live:
+                if recipe not in (self._live, but_for):
                     del self._residents[recipe]
