@@ -177,7 +177,7 @@ class InspectionLine:
             images=self.images.addresses,
             on_exposed=outputs.on_exposed if outputs is not None else _no_outputs,
             on_ending=outputs.on_ending if outputs is not None else _no_ending,
-            codes=CodeReader(settings.code, len(line.inspectors)) if settings.code else None,
+            codes=self._make_code_reader(len(line.inspectors)),
         )
         model.on_exchange(station.exchange)
         model.subscribe(self._publish_meta)
@@ -279,6 +279,12 @@ class InspectionLine:
     def stop_observers(self) -> None:
         for observer in self._observers:
             observer.stop()
+
+    def _make_code_reader(self, threads: int) -> CodeReader | None:
+        settings, layers = self._base.settings.code, self._base.layers
+        if settings is None:
+            return None
+        return CodeReader(settings, threads, offered=lambda name: layers.offered(name, None))
 
     def _output_threads(self) -> Sequence[OutputThread]:
         return self.outputs.threads if self.outputs is not None else ()

@@ -476,6 +476,7 @@ def _check(settings: "Settings", config: Path | None) -> str:
         _check_mask(settings, manifest)
         lines.append(f"mask     {settings.decision.mask}")
     lines += _checked_recipes(settings)
+    lines += _checked_codes(settings)
     if folder is not None:
         lines.append(f"journal  {folder}")
     if settings.save:
@@ -523,6 +524,24 @@ def _checked_recipes(settings: "Settings") -> list[str]:
         demand_room(settings.recipes, version, model_bytes(version.model))
         names.append(f"{one.name} {one.in_force}")
     return [f"recipes  {', '.join(names) or 'none'} in {folder}"]
+
+
+def _checked_codes(settings: "Settings") -> list[str]:
+    """Return a line about the codes on parts; those that cannot be read here are refused."""
+    if settings.code is None:
+        return []
+    # OpenCV
+    from edge.imaging.codes import demand_readable
+    from edge.station.model.recipe_limits import recipes_of_codes_not_in_force
+
+    demand_readable(settings.code.kinds)
+    for name in recipes_of_codes_not_in_force(settings):
+        logging.getLogger(__name__).warning(
+            "code.recipe.names: recipe %s is not in force; parts whose code names it are ERROR",
+            name,
+        )
+    named = "id and recipe" if settings.code.recipe is not None else "id"
+    return [f"codes    {' and '.join(settings.code.kinds)}: {named} of the part"]
 
 
 def _check_mask(settings: "Settings", manifest: "Manifest") -> None:

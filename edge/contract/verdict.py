@@ -141,6 +141,7 @@ class Verdict:
         identity: what the verdict says of model and settings; None where nobody records it.
         part: None for a part that nobody announced.
         images: None where no snapshot is kept.
+        code_recipe: that a code on the part names where its trigger names none; else None.
     """
 
     id: str
@@ -152,6 +153,19 @@ class Verdict:
     identity: StationIdentity | None = None
     part: PartIdentity | None = None
     images: ImageAddresses | None = None
+    code_recipe: Recipe | None = None
+
+    def asked_recipe(self, identity: StationIdentity | None) -> Recipe | None:
+        """Return what was asked for; of a part that neither code nor trigger names, what inspected.
+
+        Args:
+            identity: what inspected it.
+        """
+        if self.code_recipe is not None:
+            return self.code_recipe
+        if self.part is not None:
+            return self.part.recipe
+        return identity.recipe if identity is not None else None
 
     @property
     def part_id(self) -> str | None:
@@ -206,7 +220,7 @@ def payload(
         "part_id": verdict.part_id,
         "trigger_id": part.trigger_id if part else None,
         "trigger_source": part.trigger_source if part else identity.trigger_source,
-        "recipe": _recipe(part, identity),
+        "recipe": _recipe(verdict.asked_recipe(identity)),
         "result": inspection.decision.result.value,
         "reason": inspection.decision.reason.value,
         "reason_code": REASON_CODES[inspection.decision.reason],
@@ -305,9 +319,7 @@ def _deadline(verdict: Verdict, identity: StationIdentity) -> tuple[float | None
     return deadline_ms, _ms(verdict.decided_ns - from_ns) <= deadline_ms
 
 
-def _recipe(part: PartIdentity | None, identity: StationIdentity) -> dict[str, Any] | None:
-    """Return what was asked for; of a part that nobody announced, what inspected it."""
-    recipe = part.recipe if part else identity.recipe
+def _recipe(recipe: Recipe | None) -> dict[str, Any] | None:
     return {"id": recipe.id, "version": recipe.version} if recipe else None
 
 

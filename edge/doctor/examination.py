@@ -14,7 +14,7 @@ from edge.doctor.modbus import modbus_finding
 from edge.doctor.opcua import opcua_finding
 from edge.doctor.outputs import output_findings
 from edge.doctor.programs import named, running_stations, stations_with
-from edge.doctor.recipes import code_finding, recipe_findings
+from edge.doctor.recipes import code_findings, recipe_findings
 from edge.doctor.sparkplug import sparkplug_finding
 from edge.doctor.station import (
     broker_finding,
@@ -105,8 +105,7 @@ def examination(
         yield not_seen("model", "none was named", "give --model BUNDLE.xml")
     if settings is not None:
         yield from recipe_findings(settings)
-        if settings.code is not None:
-            yield code_finding(settings.code, frame)
+        yield from code_findings(settings, frame)
     yield telemetry_finding()
     if settings is not None and settings.mqtt is not None:
         running = stations_with(config, stations) if config is not None else []

@@ -9,15 +9,18 @@ from edge.doctor.finding import Finding, advice, fault, good
 from edge.errors import StationError
 from edge.imaging.codes import demand_readable, read_code
 from edge.imaging.frame import Box, Frame
+from edge.recipes.errors import CodeNamesNoRecipe
 from edge.recipes.folder import RecipeFolder
-from edge.settings.code import CodeSettings
+from edge.settings.code import CodeRecipeSettings, CodeSettings
 from edge.settings.recipes import RecipesSettings
 from edge.settings.station import Settings
 from edge.station.model.recipe_limits import (
     MIB,
     find_uncallable,
     model_bytes,
+    offered_recipe,
     recipes_in_force,
+    recipes_of_codes_not_in_force,
 )
 
 
@@ -65,26 +68,56 @@ def _room(section: RecipesSettings, sizes: dict[str, int], own_bytes: int) -> Fi
     return good(subject, f"all {len(sizes) + 1} fit: {whole / MIB:.0f} MB")
 
 
-def code_finding(code: CodeSettings, frame: Frame | None) -> Finding:
-    """Say whether codes can be read here, and what the code of an image of the camera says."""
-    subject, kinds = "code", " and ".join(code.kinds)
+def code_findings(settings: Settings, frame: Frame | None) -> Iterator[Finding]:
+    """Say whether codes can be read here, and what that of the camera's image says and names."""
+    code = settings.code
+    if code is None:
+        return
     try:
         demand_readable(code.kinds)
     except StationError as error:
-        return fault(subject, str(error), "")
+        yield fault("code", str(error), "")
+        return
+    text = None
     if frame is None:
-        return good(subject, f"{kinds} can be read here")
-    region = code.region
+        yield good("code", f"{' and '.join(code.kinds)} can be read here")
+    else:
+        finding, text = _read(code, frame)
+        yield finding
+    if code.recipe is None:
+        return
+    subject = "recipes of codes"
+    if missing := recipes_of_codes_not_in_force(settings):
+        found = f"code.recipe.names has recipes that are not in force: {', '.join(missing)}"
+        yield advice(subject, found, "edge-run --recipe use, or correct the names")
+    if text is not None:
+        yield _named_by(subject, code.recipe, text, settings)
+
+
+def _named_by(subject: str, section: CodeRecipeSettings, text: str, settings: Settings) -> Finding:
+    try:
+        name = section.reader().read(text).recipe
+    except CodeNamesNoRecipe as error:
+        return advice(subject, str(error), "put a part in front of the camera")
+    recipe = offered_recipe(settings, name)
+    if recipe is None:
+        found = f"the code in an image of the camera names {name!r}, which is not in force"
+        return advice(subject, found, "edge-run --recipe use, or its parts are ERROR")
+    return good(subject, f"the code in an image of the camera names {recipe}")
+
+
+def _read(code: CodeSettings, frame: Frame) -> tuple[Finding, str | None]:
+    """Read the code of an image; the text is None where there is none."""
+    subject, region = "code", code.region
     box = None if region is None else Box(region.x, region.y, region.width, region.height)
     began_s = time.perf_counter()
     reading = read_code(frame.pixels, code.kinds, box)
     elapsed_ms = (time.perf_counter() - began_s) * 1e3
     if reading.text is None:
-        return advice(
-            subject, f"an image of the camera: {reading.fault}", "put a part in front of it"
-        )
+        found = f"an image of the camera: {reading.fault}"
+        return advice(subject, found, "put a part in front of it"), None
     found = f"the code in an image of the camera is {reading.text!r}, read in {elapsed_ms:.1f} ms"
     if elapsed_ms > code.timeout_ms:
         todo = f"set code.region, or raise code.timeout_ms (now {code.timeout_ms:g})"
-        return fault(subject, found, todo)
-    return good(subject, found)
+        return fault(subject, found, todo), reading.text
+    return good(subject, found), reading.text

@@ -23,5 +23,9 @@ class RecipeNotInForce(RecipeError):
     """The recipe has versions, but none is in force; or none before the one that is."""
 
 
+class CodeNamesNoRecipe(RecipeError):
+    """The code on a part says nothing that names a recipe."""
+
+
 class ArchiveRefused(RecipeError):
     """A file of a recipe or of settings cannot be accepted; nothing of it was."""

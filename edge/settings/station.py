@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from edge.ports.file_drop import FileDropSettings
 from edge.ports.port import PortSettings
+from edge.recipes.errors import RecipeNameInvalid
+from edge.recipes.names import recipe_name
 from edge.redaction import redacted
 from edge.section import Section
 from edge.settings.addresses import Scheme, parse_scheme
@@ -137,6 +139,7 @@ class Settings(Section):
         self._refuse_impossible_outputs()
         self._demand_that_challenges_are_kept()
         self._demand_that_what_is_taught_can_be_used()
+        self._demand_that_codes_name_recipes()
         if self.recipes is not None and self.recipes.wait_ms >= self.watchdog.inspect_s * 1e3:
             raise ValueError(
                 f"recipes.wait_ms {self.recipes.wait_ms:g} is not less than watchdog.inspect_s "
@@ -214,6 +217,20 @@ class Settings(Section):
                 "model.public_key asks for signed bundles, but teach would make unsigned "
                 "ones. Set teach.key"
             )
+
+    def _demand_that_codes_name_recipes(self) -> None:
+        named = self.code.recipe if self.code is not None else None
+        if named is None:
+            return
+        if self.recipes is None:
+            raise ValueError("code.recipe chooses among recipes. Set recipes.folder")
+        own = self.recipe.id if self.recipe is not None else None
+        for name in (named.names or {}).values():
+            try:
+                if name != own:
+                    recipe_name(name)
+            except RecipeNameInvalid as error:
+                raise ValueError(f"code.recipe.names: {error}") from error
 
     def _refuse_what_cannot_lead(self) -> None:
         """One port gives triggers and takes acknowledgements; two could contradict each other."""

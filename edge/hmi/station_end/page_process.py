@@ -349,8 +349,7 @@ def send_part(link: Link[PageMessage], verdict: Verdict, preview: PreviewImage |
 
 def decided_part(verdict: Verdict) -> DecidedPart:
     """Return what is shown of a part beside its image."""
-    inspection, part, identity = verdict.inspection, verdict.part, verdict.identity
-    recipe = part.recipe if part else identity.recipe if identity else None
+    inspection, recipe = verdict.inspection, verdict.asked_recipe(verdict.identity)
     return DecidedPart(
         id=verdict.id,
         part_id=verdict.part_id,

@@ -137,6 +137,7 @@ class Part:
         number: 1, 2, …; of this process only.
         trigger_id: None where every frame is a part.
         part_id, recipe: as announced.
+        names_recipe: the trigger named the recipe; else it is the one that was live.
         source: what made the camera expose.
         announced_ns, announced_utc_ns: when the trigger came; without triggers, the frame, or
             when that was to be expected which never came.
@@ -151,6 +152,7 @@ class Part:
     announced_ns: int
     announced_utc_ns: int
     due_ns: int | None
+    names_recipe: bool = False
 
     @classmethod
     def announced(cls, number: int, request: TriggerRequest, live: Recipe | None) -> "Part":
@@ -167,6 +169,7 @@ class Part:
             announced_ns=request.received_ns,
             announced_utc_ns=request.received_utc_ns,
             due_ns=due_ns,
+            names_recipe=request.recipe is not None,
         )
 
     @classmethod

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from edge.contract.verdict import Recipe
 from edge.recipes.errors import RecipeError, RecipeNameInvalid
 from edge.recipes.folder import RecipeFolder
+from edge.settings.layers import SettingsLayers
 from edge.settings.recipes import RecipesSettings
 from edge.settings.station import Settings
 
@@ -34,6 +36,18 @@ def recipes_in_force(settings: Settings) -> list[str]:
         return []
     listing = RecipeFolder(Path(settings.recipes.folder)).listing()
     return [one.name for one in listing if one.in_force is not None]
+
+
+def offered_recipe(settings: Settings, name: str) -> Recipe | None:
+    """Return the recipe that a part may ask for by this name; None where none is in force."""
+    return SettingsLayers(settings, lambda: settings, None).offered(name, None)
+
+
+def recipes_of_codes_not_in_force(settings: Settings) -> list[str]:
+    """Return the recipes in ``code.recipe.names`` whose parts would be ERROR, each once."""
+    section = settings.code.recipe if settings.code is not None else None
+    named = dict.fromkeys(section.names.values() if section is not None and section.names else ())
+    return [name for name in named if offered_recipe(settings, name) is None]
 
 
 def find_uncallable(settings: Settings, names: Iterable[str]) -> list[str]:

@@ -79,6 +79,7 @@ class VerdictDispatcher:
                 inspection_started_ns=started_ns,
                 identity=line.identity,
                 part=part_identity(exposure.part) if exposure.part else None,
+                code_recipe=exposure.code_recipe,
             )
             verdict = replace(verdict, images=self._images(verdict))
             if exposure.part is not None and self._handshake is not None:

@@ -24,16 +24,16 @@ from edge.station.handshake.part import (
     Failed,
     FrameStamp,
     Input,
-    Part,
     PartResult,
     Rejected,
     TriggerRequest,
 )
 from edge.station.monitoring.heartbeat import Heartbeats
-from edge.station.pipeline.code_reading import CodeReader
+from edge.station.pipeline.code_reading import CodeReader, PartCode
 from edge.station.pipeline.dispatcher import VerdictDispatcher
 from edge.station.pipeline.mailbox import Mailbox, MailboxClosed
 from edge.station.pipeline.ordering import OrderedOutput
+from edge.station.pipeline.recipe_by_code import Refusal, choose_recipe_by_code
 from edge.station.pipeline.run_summary import RunSummary
 from edge.station.pipeline.sinks import Sink
 from edge.station.pipeline.statistics import RunStatistics
@@ -100,7 +100,8 @@ class Station:
             images: where the images of a verdict will be kept.
             on_exposed: called with each frame that is owed a verdict, before it is inspected.
             on_ending: called when no more frames are taken, before the camera is closed.
-            codes: reads the ids of parts whose trigger gives none; closed with the station.
+            codes: reads the ids of parts whose trigger gives none, and maybe which recipe inspects
+                a part; closed with the station.
             clock_ns, utc_ns: monotonic and wall clock.
         """
         self._camera = camera
@@ -340,10 +341,15 @@ class Station:
 
     def _inspect(self, index: int, number: int, exposure: QueuedFrame) -> None:
         started_ns = self._clock_ns()
-        line, refusal = self._line_for(exposure.part)
         if self._rules.max_age_ms is not None:
             fresh = aged(exposure.frame, started_ns, self._rules.max_age_ms)
             exposure = replace(exposure, frame=fresh)
+        code = self._code_before_inspection(exposure.frame)
+        exposure, refusal = self._asked_by_code(exposure, code)
+        if refusal is None:
+            line, refusal = self._line_for(exposure)
+        else:
+            line = self._line
         inspector, beat = line.inspectors[index], self._beats.inspect[index]
         beat()
         try:
@@ -351,6 +357,8 @@ class Station:
                 inspection = self._inspected(inspector, exposure)
             else:
                 inspection = inspector.failure(*refusal)
+            if code is not None:
+                inspection = replace(inspection, part_id=code.part_id)
         except BaseException as error:
             # The process ends on it, but the part gets its verdict.
             failure = inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")
@@ -365,24 +373,49 @@ class Station:
     def _inspected(self, inspector: Inspector, exposure: QueuedFrame) -> Inspection:
         """Inspect a frame; a part without an id gets that of its code, which is read meanwhile."""
         part, codes = exposure.part, self._codes
-        if codes is None or (part is not None and part.part_id is not None):
+        identified = part is not None and part.part_id is not None
+        if codes is None or codes.names_recipes or identified:
             return inspector.inspect(exposure.frame)
         reading = codes.start(exposure.frame)
         return codes.identified(inspector.inspect(exposure.frame), reading)
 
-    def _line_for(self, part: Part | None) -> tuple[InspectionSetup, tuple[Reason, str] | None]:
+    def _code_before_inspection(self, frame: Frame) -> PartCode | None:
+        """Read the code that says what inspects the part, while no heartbeat runs.
+
+        None where codes do not say that, and of a frame that is not whole, which is an ERROR.
+        """
+        if self._codes is None or not self._codes.names_recipes:
+            return None
+        reading = self._codes.start(frame)
+        return self._codes.wait(reading) if reading is not None else None
+
+    def _asked_by_code(
+        self, exposure: QueuedFrame, code: PartCode | None
+    ) -> tuple[QueuedFrame, Refusal | None]:
+        """Return a part with the recipe that its code names, and why nothing may inspect it."""
+        if code is None or self._codes is None:
+            return exposure, None
+        fault = self._codes.fault(code)
+        if fault is not None:
+            return exposure, (Reason.CODE_UNREADABLE, fault)
+        return choose_recipe_by_code(exposure, code)
+
+    def _line_for(self, exposure: QueuedFrame) -> tuple[InspectionSetup, Refusal | None]:
         """Return what inspects a part, and why nothing does; then the line stands for the record.
 
         A recipe that is not in memory is waited for, while no heartbeat runs.
         """
-        line = self._line
-        if part is None or part.recipe == line.recipe:
+        line, part = self._line, exposure.part
+        asked = exposure.code_recipe
+        if asked is None:
+            asked = part.recipe if part is not None else line.recipe
+        if asked == line.recipe:
             return line, None
         if self._recipes is None:
             refusal = line.refusal(part)
             return line, (Reason.RECIPE_MISMATCH, refusal) if refusal is not None else None
         try:
-            return self._recipes.setup(part.recipe), None
+            return self._recipes.setup(asked), None
         except RecipeUnavailable as error:
             return line, (Reason.RECIPE_UNAVAILABLE, str(error))
 

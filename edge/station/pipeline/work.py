@@ -17,10 +17,13 @@ class QueuedFrame:
 
     Attributes:
         part: what it was exposed for; None where every frame is a part of its own.
+        code_recipe: that a code on the part names, which is what it is inspected for; None where
+            none does, or its trigger names one.
     """
 
     frame: Frame
     part: Part | None = None
+    code_recipe: Recipe | None = None
 
 
 @dataclass(slots=True, eq=False)

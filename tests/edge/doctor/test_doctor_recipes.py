@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
-from edge.doctor.finding import Grade
-from edge.doctor.recipes import code_finding, recipe_findings
+from edge.doctor.finding import Finding, Grade
+from edge.doctor.recipes import code_findings, recipe_findings
 from edge.imaging.frame import Frame
 from edge.recipes.errors import RecipeNameInvalid
 from edge.recipes.folder import RecipeFolder
-from edge.settings.code import CodeSettings
 from edge.settings.layers import SettingsLayers
 from edge.settings.station import Settings
 from edge.station.model.manager import ModelManager
@@ -144,8 +143,10 @@ def test_a_number_that_no_register_holds_is_refused_where_a_plc_triggers_and_nev
             change()
 
 
-def test_the_code_of_an_image_of_the_camera_is_read() -> None:
-    code = CodeSettings(timeout_ms=10_000)
+def test_the_code_of_an_image_of_the_camera_is_read(tmp_path: Path, bundle: Path) -> None:
+    raw = station(tmp_path, bundle, modbus=False) | {"code": {"timeout_ms": 10_000}}
+    raw["camera"] = {"uri": "0"}
+    add_recipe(RecipeFolder(tmp_path / "recipes"), "part", bundle)
     pattern = cv2.QRCodeEncoder.create().encode("part 7")
     large = cv2.resize(pattern, None, fx=6, fy=6, interpolation=cv2.INTER_NEAREST)
     pixels = cv2.copyMakeBorder(large, 40, 40, 40, 40, cv2.BORDER_CONSTANT, value=255)
@@ -154,8 +155,25 @@ def test_the_code_of_an_image_of_the_camera_is_read() -> None:
         now_ns = time.monotonic_ns()
         return Frame(pixels=pixels, number=1, captured_ns=now_ns, captured_utc_ns=time.time_ns())
 
-    read = code_finding(code, frame(np.asarray(pixels, np.uint8)))
+    def findings(seen: Frame | None, **recipe: Any) -> list[Finding]:
+        named = {"recipe": recipe} if recipe else {}
+        settings = Settings.model_validate(raw | {"code": raw["code"] | named})
+        return list(code_findings(settings, seen))
+
+    shown, blank = frame(np.asarray(pixels, np.uint8)), frame(np.full((200, 200), 127, np.uint8))
+    (read,) = findings(shown)
     assert (read.grade, "'part 7'" in read.found) == (Grade.GOOD, True), read
-    none = code_finding(code, frame(np.full((200, 200), 127, np.uint8)))
+    (none,) = findings(blank)
     assert none.grade is Grade.ADVICE and "no readable code" in none.found
-    assert code_finding(code, None).grade is Grade.GOOD
+    assert [one.grade for one in findings(None)] == [Grade.GOOD]
+
+    _, named = findings(shown, pattern="(?P<recipe>.+) .+")
+    assert (named.grade, "names recipe part version 1" in named.found) == (Grade.GOOD, True)
+    _, unknown = findings(shown, pattern="(?P<recipe>.+)")
+    assert (unknown.grade, "'part 7', which is not in force" in unknown.found) == (
+        Grade.ADVICE,
+        True,
+    )
+    _, missing, other = findings(shown, names={"part 8": "nut", "part 9": "part"})
+    assert "not in force: nut" in missing.found
+    assert "'part 7' is not among code.recipe.names" in other.found

@@ -36,12 +36,13 @@ def test_the_files_in_configs_are_what_the_command_prints(
 
 
 def sections(section: type[BaseModel] = Settings) -> dict[str, type[BaseModel]]:
-    """Return every section by the name of its key, and the whole."""
+    """Return every section by its keys, as ``code.recipe``, and the whole."""
     found: dict[str, type[BaseModel]] = {"": section} if section is Settings else {}
     for name, field in section.model_fields.items():
         for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
             if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not section:
-                found |= {name: kind} | sections(kind)
+                inner = {f"{name}.{key}": one for key, one in sections(kind).items()}
+                found |= {name: kind} | inner
     return found
 
 
