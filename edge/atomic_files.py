@@ -1,15 +1,24 @@
-"""Files that are there whole or not at all, and files that are files: no link, FIFO or device."""
+"""Files that are there whole or not at all, and files that are files: no link, FIFO or device.
+
+Who writes a file has its temporary one, locked, until that has its name; another process that
+writes the same file at that moment waits. So the files of each of them stay together, and the last
+one's remain.
+"""
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
 from edge.errors import OutputNotWritable
 from edge.system.file_access import is_folder
+
+# A process that lays a file where another one has just removed it can be met, but not for ever.
+_ATTEMPTS = 100
 
 
 class LinkRefused(OutputNotWritable):
@@ -46,15 +55,13 @@ def check_writable(path: Path) -> None:
     if is_folder(path):
         raise OutputNotWritable(f"{path}: is a folder. Name a file.")
     refuse_foreign_links(path)
-    probe = partial_path(path)
     try:
-        os.close(_create(probe))
-    except FileExistsError:
-        return  # another process tries the same at this moment: the folder takes files
+        with _held(partial_path(path), wait=False):
+            return
+    except BlockingIOError:
+        return  # another process writes it at this moment: the folder takes files
     except OSError as error:
         raise not_writable(path, error) from error
-    finally:
-        _discard(probe)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -84,16 +91,14 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[BufferedWriter]:
     refuse_foreign_links(path)
     temporary = partial_path(path)
     try:
-        with create_new(temporary, mode) as file:
+        with _held(temporary, mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            temporary.replace(path)
         _sync_names(path.parent)
     except OSError as error:
         raise not_writable(path, error) from error
-    finally:  # also when interrupted: nothing half-written stays behind
-        _discard(temporary)
 
 
 def write_all(files: Sequence[tuple[Path, bytes]], durable: bool = True) -> None:
@@ -112,24 +117,23 @@ def write_all(files: Sequence[tuple[Path, bytes]], durable: bool = True) -> None
     """
     for path, _ in files:
         refuse_foreign_links(path)
-    partial = [(partial_path(path), path) for path, _ in files]
+    contents = dict(files)
     try:
-        for (temporary, _), (_, content) in zip(partial, files, strict=True):
-            with create_new(temporary) as file:
-                file.write(content)
+        with ExitStack() as held:
+            # In one order, so that no two processes wait for each other.
+            for path in sorted(contents):
+                file = held.enter_context(_held(partial_path(path)))
+                file.write(contents[path])
+                file.flush()
                 if durable:
-                    file.flush()
                     os.fsync(file.fileno())
-        for temporary, path in partial:
-            temporary.replace(path)
+            for path in contents:
+                partial_path(path).replace(path)
         if durable:
-            for folder in {path.parent for path, _ in files}:
+            for folder in {path.parent for path in contents}:
                 _sync_names(folder)
     except OSError as error:
         raise not_writable(files[0][0], error) from error
-    finally:  # also when interrupted: nothing half-written stays behind
-        for temporary, _ in partial:
-            _discard(temporary)
 
 
 def partial_path(path: Path) -> Path:
@@ -194,9 +198,95 @@ def _sync_names(folder: Path) -> None:
             raise
 
 
+@contextmanager
+def _held(path: Path, mode: int = 0o666, *, wait: bool = True) -> Iterator[BufferedWriter]:
+    """Create a temporary file that is nobody else's until the end of the block.
+
+    What has not got another name by then is removed, also when interrupted.
+
+    Args:
+        wait: for a process that has it; what such a one left that was killed is removed.
+
+    Raises:
+        BlockingIOError: another one has it, and it is not waited for.
+        OSError: it cannot be created, or what lies there does not go.
+    """
+    with os.fdopen(_create_held(path, mode, wait), "wb") as file:
+        try:
+            yield file
+        finally:
+            if _leads_to(path, file.fileno()):
+                _discard(path)
+
+
+def _create_held(path: Path, mode: int, wait: bool) -> int:
+    for _ in range(_ATTEMPTS):
+        _remove_abandoned(path, wait)
+        try:
+            descriptor = _open_new(path, mode)
+        except FileExistsError:
+            continue  # of a process that came first
+        try:
+            _lock(descriptor, wait=True)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if _leads_to(path, descriptor):
+            return descriptor
+        os.close(descriptor)  # another one took it for abandoned before it was locked
+    raise BlockingIOError(errno.EAGAIN, "Too many processes write it at this moment", str(path))
+
+
+def _remove_abandoned(path: Path, wait: bool) -> None:
+    """Remove what lies at the place of a temporary file, unless somebody of ours writes there."""
+    try:
+        there = path.lstat()
+    except FileNotFoundError:
+        return
+    # Of others no lock is waited for: whoever may write to the folder could hold us up for ever.
+    if stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid():
+        with suppress(FileNotFoundError, PermissionError):
+            # NFS locks what is open for writing.
+            flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(path, flags)
+            try:
+                _lock(descriptor, wait)
+                if _leads_to(path, descriptor):
+                    path.unlink()
+                return
+            finally:
+                os.close(descriptor)
+    path.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int, wait: bool) -> None:
+    """Lock a file; a file system without locks goes without.
+
+    Raises:
+        BlockingIOError: another process has it, and it is not waited for.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    """Tell whether a path leads to an open file."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
 def _create(path: Path, mode: int = 0o666) -> int:
     """Open a file that was not there; of an earlier, interrupted writing it is removed."""
     path.unlink(missing_ok=True)
+    return _open_new(path, mode)
+
+
+def _open_new(path: Path, mode: int) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(path, flags, mode)
 

@@ -2,6 +2,9 @@
 
 import errno
 import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from edge.atomic_files import (
     check_writable,
     open_regular,
     whole_file,
+    write_all,
     write_whole,
 )
 from edge.errors import OutputNotWritable
@@ -118,16 +122,44 @@ def test_only_regular_files_are_opened(tmp_path: Path, victim: Path) -> None:
         assert file.read() == b"precious"
 
 
-def test_a_process_that_asks_for_the_same_place_at_that_moment_is_no_refusal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As of two exports into one folder of recipes, which would end before their work."""
-    opened = os.open
+def test_who_writes_a_file_keeps_it_from_others_until_it_has_its_name(tmp_path: Path) -> None:
+    """As of two exports to one place, of which the second would get the first one's half."""
+    path = tmp_path / "out.recipe"
+    second = threading.Thread(target=write_whole, args=(path, b"second"))
+    with whole_file(path) as file:
+        file.write(b"first ")
+        second.start()
+        check_writable(path)  # of a third one, which is at its beginning
+        second.join(0.1)  # where it does not wait, it is through by now
+        file.write(b"first " * 100_000)
+    second.join(60.0)
+    assert path.read_bytes() == b"second"
+    assert list(tmp_path.iterdir()) == [path]
 
-    def after_another(path: Path, flags: int, mode: int) -> int:
-        path.write_bytes(b"")
-        return opened(path, flags, mode)
 
-    monkeypatch.setattr(os, "open", after_another)
-    check_writable(tmp_path / "result")
-    assert list(tmp_path.iterdir()) == []
+def test_files_that_belong_together_stay_together_where_several_write_them(tmp_path: Path) -> None:
+    names = ("model.xml", "model.bin", "model.json")
+
+    def write(letter: bytes) -> None:
+        for _ in range(60):
+            write_all([(tmp_path / name, letter * 50_000) for name in names], durable=False)
+
+    writers = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join(60.0)
+    assert len({(tmp_path / name).read_bytes() for name in names}) == 1
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_file_that_was_killed_at_its_beginning_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "out.xml"
+    writes = "import os, sys; from pathlib import Path; from edge.atomic_files import whole_file\n"
+    writes += "with whole_file(Path(sys.argv[1])) as file:\n"
+    writes += "    file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)\n"
+    assert subprocess.run([sys.executable, "-c", writes, str(path)], check=False).returncode == -9
+    assert [one.name for one in tmp_path.iterdir()] == [".out.xml.partial"]
+    check_writable(path)
+    write_whole(path, b"new")
+    assert list(tmp_path.iterdir()) == [path]
