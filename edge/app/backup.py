@@ -36,7 +36,7 @@ from edge.contract.encoding import utc_text
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError, OutputNotWritable
 from edge.journal.database import FILE_NAME as JOURNAL_FILE
-from edge.journal.numbers import JournalNumbers, begin_behind, read_numbers
+from edge.journal.last_numbers import JournalNumbers, begin_behind, read_numbers
 from edge.recipes.archive import export_recipe, import_recipe
 from edge.recipes.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
 from edge.recipes.errors import RecipeError

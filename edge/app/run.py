@@ -13,8 +13,8 @@ from edge.app.service import StationService
 from edge.app.signals import Stopper
 from edge.cameras.factory import checked_kind
 from edge.errors import CameraLost, StationError
-from edge.settings.exposure import exposures
 from edge.settings.station import Settings
+from edge.settings.unprotected_access import unprotected_access
 from edge.station.pipeline.run_summary import RunSummary
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ def run_station(
     """
     checked_kind(settings.camera)  # a wrong address is told before anything is opened
     check_secrets(settings)
-    for exposure in exposures(settings):
-        log.warning("%s", exposure)
+    for finding in unprotected_access(settings):
+        log.warning("%s", finding)
     # Nothing that is written here is for everybody on this PC; a service says the same.
     os.umask(os.umask(0o077) | 0o027)
     cv2.setNumThreads(1)  # the images are small; OpenCV's pool would fight with inference

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.app.base import StationBase
-from edge.app.line import InspectionLine
+from edge.app.inspection_line import InspectionLine
 from edge.app.signals import Stopper
+from edge.app.station_base import StationBase
 from edge.errors import StationError
 from edge.settings.layers import SettingsLayers
 from edge.settings.station import Settings

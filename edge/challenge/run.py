@@ -15,9 +15,9 @@ from edge.bundle.signing import load_private_key
 from edge.cameras.files.not_inspected import NotInspected
 from edge.challenge.journal import StudyJournal
 from edge.challenge.page import as_page
+from edge.challenge.presentation import CameraShowings, FileShowings, Showings
 from edge.challenge.reference_parts import demand_different_images, read_reference_parts
 from edge.challenge.report import StudyContext, StudyReport, as_json, evidence, make_report, notes
-from edge.challenge.showing import CameraShowings, FileShowings, Showings
 from edge.challenge.study import run_study
 from edge.contract.challenge import challenge_event
 from edge.contract.event import Event

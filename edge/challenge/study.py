@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from edge.challenge.presentation import Showings, order_of_showing
 from edge.challenge.reference_parts import ReferencePart
-from edge.challenge.showing import Showings, order_of_showing
 from edge.contract.verdict import pixels_sha256
 from edge.errors import StationError
 from edge.imaging.frame import Frame

@@ -163,7 +163,7 @@ def _print_settings(schema: bool) -> None:
 
 def _print_modbus_table(form: str) -> None:
     # pydantic and numpy
-    from edge.plc.exports import TableFormat, register_table
+    from edge.plc.register_exports import TableFormat, register_table
     from edge.plc.structured_text import function_block
 
     text = function_block() if form == "st" else register_table(TableFormat(form))
@@ -421,8 +421,8 @@ def _check(settings: "Settings", config: Path | None) -> str:
     from edge.bundle.manifest import load_bundle
     from edge.bundle.signature import check_public_key
     from edge.cameras.factory import absent_folder, checked_kind
-    from edge.settings.exposure import exposures
     from edge.settings.overrides import Overrides
+    from edge.settings.unprotected_access import unprotected_access
     from edge.station.model.releases import Releases
     from edge.station.recording.journal_folder import SERVICE_SETTINGS, journal_folder_seen_from
 
@@ -442,8 +442,8 @@ def _check(settings: "Settings", config: Path | None) -> str:
             source = f"set at the page by {override.by} at {override.utc}; {source}'s {threshold:g}"
             threshold = override.image_threshold
             settings = in_force
-    for exposure in exposures(settings):
-        logging.getLogger(__name__).warning("%s", exposure)
+    for finding in unprotected_access(settings):
+        logging.getLogger(__name__).warning("%s", finding)
     if config is not None and config.absolute().parent == SERVICE_SETTINGS:
         _warn_of_the_services_limits(settings, config)
     absent = absent_folder(settings.camera.uri)

@@ -39,7 +39,7 @@ from edge.doctor.programs import holders, named
 from edge.errors import StationError
 from edge.imaging.frame import Frame
 from edge.settings.camera import CameraSettings, TriggerSettings
-from edge.settings.exposure import login_in_plain_sight
+from edge.settings.unprotected_access import login_in_plain_sight
 
 IMAGES = 200
 # Enough for all of them at seven a second; a slower camera shows what it can.

@@ -5,7 +5,7 @@ import struct
 
 from edge.doctor.finding import Finding, fault, good
 from edge.errors import StationError
-from edge.plc.opcua.usable import check_installed, check_usable, server_url
+from edge.plc.opcua.startup_check import check_installed, check_usable, server_url
 from edge.settings.opcua import OpcUaSettings
 
 LIMIT_S = 5.0

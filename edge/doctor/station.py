@@ -35,10 +35,10 @@ from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Echo, Wa
 from edge.mqtt.reconnect import Connector, station_subscriptions, station_will
 from edge.mqtt.tls import make_tls
 from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
-from edge.settings.exposure import in_plain_sight, page_in_plain_sight
 from edge.settings.hmi import HmiSettings
 from edge.settings.mqtt import MqttSettings
 from edge.settings.station import Settings
+from edge.settings.unprotected_access import in_plain_sight, page_in_plain_sight
 from edge.station.model.inspectors import make_inspectors, run_plan
 from edge.station.model.releases import Releases
 from edge.station.monitoring.kernel_clock import clock_sync

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from edge.errors import StationError
 from edge.fleet.errors import PlanInvalid, RolloutRefused, RolloutStopped
-from edge.fleet.leading import Lead, Leader, look, next_claim, see
-from edge.fleet.link import Retained
+from edge.fleet.fleet_link import Retained
+from edge.fleet.leader import Lead, Leader, look, next_claim, see
 from edge.fleet.plan import chosen, make_waves, read_plan
 from edge.fleet.release_file import put_release, read_release
 from edge.fleet.rollout import Rollout, Stage

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from edge.contract.encoding import to_json
 from edge.errors import StationError
 from edge.fleet.errors import AddressTaken
-from edge.fleet.link import FleetLink
+from edge.fleet.fleet_link import FleetLink
 from edge.fleet.station_rows import rollout_content, station_rows
 from edge.hmi.server.auth import Guard
 from edge.hmi.server.connections import Places, make_server

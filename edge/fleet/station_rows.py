@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edge.contract.fleet import FleetReport
-from edge.fleet.leading import read_condition, silent
-from edge.fleet.link import Retained
+from edge.fleet.fleet_link import Retained
+from edge.fleet.leader import read_condition, silent
 
 _DIGITS = re.compile(r"([0-9]+)")
 RESULTS = ("ok", "nok", "not_decidable", "error")

@@ -33,7 +33,7 @@ from edge.journal.identity import (
 )
 from edge.journal.ledger import read_totals
 from edge.journal.open_files import OpenFiles
-from edge.journal.trouble import is_damage
+from edge.journal.sqlite_errors import is_damage
 
 # A station must be back within seconds. What is larger than the disk reads in this time is checked
 # as far as it reaches, and its newest rows always; damage met later is noted for the next start.

@@ -18,7 +18,7 @@ from edge.journal.entries import (
 from edge.journal.identity import read_formers
 from edge.journal.ledger import read_totals
 from edge.journal.open_files import file_identity
-from edge.journal.trouble import is_damage
+from edge.journal.sqlite_errors import is_damage
 
 COLUMNS = "position, kind, seq, result, part_id, payload, created_utc_ns, acknowledged, dead"
 

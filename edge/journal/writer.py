@@ -23,7 +23,7 @@ from edge.journal.entries import Committed, Entry, JournalDamaged, JournalUnavai
 from edge.journal.ledger import Ledger
 from edge.journal.open import Journal, mark_damaged, write_anew
 from edge.journal.open_files import Displaced
-from edge.journal.trouble import is_damage, is_transient
+from edge.journal.sqlite_errors import is_damage, is_transient
 from edge.journal.write_queue import Group, Queued, WriteQueue
 
 log = logging.getLogger(__name__)

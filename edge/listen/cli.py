@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edge.errors import ConfigurationInvalid, StationError
+from edge.listen.file_store import FileStore
+from edge.listen.joined_parts import Parts
 from edge.listen.listener import BACK_OFF_S, Listener, ListenOptions
 from edge.listen.part_settings import read_part_settings
 from edge.listen.part_store import PartStore
-from edge.listen.parts import Parts
-from edge.listen.store import RecordStore, Store
+from edge.listen.records import RecordStore
 from edge.mqtt.broker_login import read_broker_login
 from edge.mqtt.broker_options import PASSWORD_OPTION, add_broker_options, broker_settings
 from edge.mqtt.reconnect import Backoff
@@ -97,7 +98,7 @@ def _listen(options: argparse.Namespace) -> int:
 def _store(options: argparse.Namespace, ended: "_Ended") -> RecordStore | None:
     """Open where records are kept; None when it was ended before a database answered."""
     if options.database is None:
-        return Store(_beside(options), options.csv, options.from_seq)
+        return FileStore(_beside(options), options.csv, options.from_seq)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # which else lists its own parts
     try:
         # SQLAlchemy, which only a plant's database needs

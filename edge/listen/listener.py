@@ -28,18 +28,12 @@ from edge.contract.commands import RecordKind, Status
 from edge.contract.encoding import to_json, utc_text
 from edge.contract.topics import ROOT, StationNameInvalid, StationTopic
 from edge.errors import ConfigurationError, StationError
-from edge.listen.known import ReportedJournal
-from edge.listen.parts import Parts
-from edge.listen.repair import Ask, GiveUp, Repair, believed
+from edge.listen.columns import check_storable
+from edge.listen.gap_repair import Ask, GiveUp, Repair, believed
+from edge.listen.joined_parts import Parts
+from edge.listen.known_journals import ReportedJournal
+from edge.listen.records import Arrived, Batch, Kept, RecordStore, ReportedState
 from edge.listen.sequence_ranges import SequenceRanges, Stretch
-from edge.listen.store import (
-    Arrived,
-    Batch,
-    Kept,
-    RecordStore,
-    ReportedState,
-    check_storable,
-)
 from edge.mqtt.broker_login import read_broker_login
 from edge.mqtt.broker_options import PASSWORD_OPTION
 from edge.mqtt.broker_reason_codes import (

@@ -32,8 +32,8 @@ from edge.mqtt.broker_reason_codes import (
 from edge.mqtt.command_gate import AcceptedCommand, CommandGate, RefusedCommand
 from edge.mqtt.command_queue import CommandQueue
 from edge.mqtt.connection import Broker, Connection, Echo, Incoming, Unanswered, WakeUp
-from edge.mqtt.lane import OutboxReader
 from edge.mqtt.reconnect import (
+    BACK_OFF_S,
     MAX_SHORT_CONNECTIONS,
     STABLE_S,
     Backoff,
@@ -43,12 +43,12 @@ from edge.mqtt.reconnect import (
     taken_over,
 )
 from edge.mqtt.relay import REFUSED_PAUSE_NS, Marks, Relay
+from edge.mqtt.relay_lane import OutboxReader
 from edge.settings.mqtt import MqttSettings
 
 log = logging.getLogger(__name__)
 
 STOPPED_LIMIT_S = 2.0
-BACK_OFF_S = (1.0, 60.0)
 TAKEN_OVER_SHOWN_S = 600.0
 # Should a wake-up be missed, the journal is looked at so often all the same.
 LOOK_INTERVAL_S = 1.0

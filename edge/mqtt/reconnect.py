@@ -28,6 +28,8 @@ from edge.mqtt.connection import (
 
 log = logging.getLogger(__name__)
 
+# Shortest and longest pause of a station before it tries again.
+BACK_OFF_S = (1.0, 60.0)
 # A connection that lasted so long starts the back-off over.
 STABLE_S = 10.0
 # So many shorter ones in a row are told: a fight over the name, with brokers that do not say so.

@@ -19,7 +19,6 @@ from edge.contract.commands import CommandAnswer, Resend, Status
 from edge.contract.event import Event, Severity
 from edge.contract.topics import StationTopic
 from edge.journal.entries import JournalRow, RecordKind, for_sending
-from edge.mqtt.ages import ReplayDetector
 from edge.mqtt.broker_reason_codes import (
     NO_MATCHING_SUBSCRIBERS,
     PACKET_TOO_LARGE,
@@ -27,7 +26,8 @@ from edge.mqtt.broker_reason_codes import (
     describe_code,
 )
 from edge.mqtt.connection import Connection, Echo
-from edge.mqtt.lane import MAY_CONCERN_THE_ROW, ROWS_PER_READ, Lane, OutboxReader
+from edge.mqtt.relay_lane import MAY_CONCERN_THE_ROW, ROWS_PER_READ, Lane, OutboxReader
+from edge.mqtt.replay_detector import ReplayDetector
 from edge.mqtt.resending import Resending
 
 log = logging.getLogger(__name__)

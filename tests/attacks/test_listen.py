@@ -13,10 +13,10 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.contract.encoding import new_id
+from edge.listen.file_store import FileStore
+from edge.listen.gap_repair import Repair
 from edge.listen.listener import Listener, ListenOptions
-from edge.listen.repair import Repair
 from edge.listen.sequence_ranges import Stretch
-from edge.listen.store import Store
 from edge.settings.mqtt import MqttSettings
 from tests.edge.conftest import broker as broker
 from tests.edge.conftest import running_broker as running_broker
@@ -62,7 +62,7 @@ def listener(broker: Broker, database: Path, table: Path | None = None) -> Itera
     logger.setLevel(logging.INFO)
 
     def listen() -> None:
-        settings, store = MqttSettings(url=broker.url), Store(database, table, None)
+        settings, store = MqttSettings(url=broker.url), FileStore(database, table, None)
         Listener(
             settings=settings,
             wanted=ListenOptions(),
@@ -109,7 +109,7 @@ def test_a_number_forged_far_ahead_ends_no_repair(
         reported.wait_for("verdicts 7 to 8 of journal")  # LOST: nobody answered
     station.close()
 
-    store = Store(tmp_path / "mes.db", None, None)
+    store = FileStore(tmp_path / "mes.db", None, None)
     assert list(store.numbers(STATION, JOURNAL))[:2] == [Stretch(1, 6), Stretch(9, 9)]
     assert Stretch(7, 8) in store.lost(STATION, JOURNAL)
     store.close()
@@ -132,7 +132,7 @@ def test_a_name_that_is_used_again_is_reported_and_two_stations_of_one_name_are_
         announced.wait_for("CONFLICT: two stations have this name")
     station.close()
 
-    store = Store(tmp_path / "mes.db", None, None)
+    store = FileStore(tmp_path / "mes.db", None, None)
     assert store.numbers(STATION, JOURNAL).last == store.numbers(STATION, third).last == 1
     store.close()
     running_broker.forget()

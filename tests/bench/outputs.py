@@ -238,7 +238,7 @@ def _lines(
     assert worker.join(ANSWERS_S) and not failures.any()
     thread = control.threads[0]
     for what, times in (
-        (f"journal commit to a {way}", thread.times["good"]),
+        (f"journal commit to a {way}", thread.lateness["good"]),
         (f"decision to a {way}", thread.from_decision["good"]),
     ):
         found = times.quantiles()

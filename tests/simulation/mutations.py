@@ -14,11 +14,11 @@ from edge.journal.entries import Committed, JournalRow, RecordKind
 from edge.journal.ledger import Ledger
 from edge.journal.write_queue import WriteQueue
 from edge.journal.writer import JournalWriter
-from edge.mqtt.ages import ReplayDetector
 from edge.mqtt.announcer import Announcer
 from edge.mqtt.command_gate import CommandGate
-from edge.mqtt.lane import Lane
 from edge.mqtt.relay import Relay
+from edge.mqtt.relay_lane import Lane
+from edge.mqtt.replay_detector import ReplayDetector
 from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.part import PartPhase
 from edge.station.handshake.state_machine import HandshakeMachine

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge.app.base import StationBase
-from edge.app.line import InspectionLine
+from edge.app.inspection_line import InspectionLine
 from edge.app.signals import Stopper
+from edge.app.station_base import StationBase
 from edge.contract.commands import CommandRequest, SetRecipe, Trigger
 from edge.contract.event import Event
 from edge.contract.verdict import Recipe, Verdict

@@ -12,9 +12,6 @@ from edge.imaging.folder_names import (
 from training.data.samples import GOOD, Sample, images_below, images_in, subfolders
 from training.errors import DataError
 
-# Share of the good images kept out of the fit where a set brings no validation images.
-VALIDATION_SHARE = 0.15
-
 _MAX_NAMED = 20
 
 

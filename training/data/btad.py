@@ -9,13 +9,13 @@
 from pathlib import Path
 
 from training.data.adapting import (
-    VALIDATION_SHARE,
     category_folder,
     demanded,
     find_masks,
     set_name,
 )
 from training.data.samples import GOOD, Sample, Splits, images_in
+from training.data.splitting import VALIDATION_SHARE
 
 _OK, _KO = "ok", "ko"
 

@@ -16,8 +16,9 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.adapting import VALIDATION_SHARE, demanded_file, unknown_category
+from training.data.adapting import demanded_file, unknown_category
 from training.data.samples import GOOD, Sample, Splits
+from training.data.splitting import VALIDATION_SHARE
 from training.errors import DataError
 
 CATEGORIES = (

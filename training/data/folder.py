@@ -19,7 +19,7 @@ from edge.imaging.folder_names import (
     is_called,
     written,
 )
-from training.data.adapting import VALIDATION_SHARE, good_samples, set_name
+from training.data.adapting import good_samples, set_name
 from training.data.samples import (
     GOOD,
     Sample,
@@ -28,7 +28,7 @@ from training.data.samples import (
     images_in,
     subfolders,
 )
-from training.data.splitting import split_off
+from training.data.splitting import VALIDATION_SHARE, split_off
 from training.errors import DataError
 
 _TEST_SHARE = 0.15

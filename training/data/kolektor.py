@@ -11,10 +11,10 @@ from pathlib import Path
 from edge.errors import ImageUnreadable
 from edge.imaging.folder_names import written
 from edge.imaging.image_files import read_image
-from training.data.adapting import VALIDATION_SHARE, demanded, set_name
+from training.data.adapting import demanded, set_name
 from training.data.masks import mask_area
 from training.data.samples import GOOD, Sample, Splits, subfolders
-from training.data.splitting import split_off
+from training.data.splitting import VALIDATION_SHARE, split_off
 from training.errors import DataError
 
 _DEFECT = "defect"

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.adapting import (
-    VALIDATION_SHARE,
     demanded,
     demanded_file,
     unknown_category,
 )
 from training.data.samples import GOOD, Sample, Splits, images_in, subfolders
+from training.data.splitting import VALIDATION_SHARE
 from training.errors import DataError
 from training.load_fault import load_fault
 

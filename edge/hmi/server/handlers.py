@@ -53,7 +53,7 @@ from edge.hmi.actions import (
     UnlockBody,
     Unlocked,
 )
-from edge.hmi.server.answers import (
+from edge.hmi.server.answer_models import (
     ActionAnswer,
     FoundParts,
     Liveness,

@@ -23,7 +23,7 @@ from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import StationError
 from edge.hmi.actions import InspectedPart, MarkedImage
-from edge.hmi.server.answers import FeedbackRecord, FoundPart, PartDetail
+from edge.hmi.server.answer_models import FeedbackRecord, FoundPart, PartDetail
 from edge.journal import database
 from edge.journal.entries import JournalRow
 from edge.journal.export import write_csv

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from edge.contract.image_source import image_name
-from edge.hmi.server.answers import (
+from edge.hmi.server.answer_models import (
     DeadlineCounts,
     LatencyQuantiles,
     ProductionNumbers,

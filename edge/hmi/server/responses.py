@@ -1,4 +1,4 @@
-"""How answers look."""
+"""From answers to HTTP responses: JSON, problems, images, downloads."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from edge.contract.encoding import to_json
 from edge.hmi.contents import Content
-from edge.hmi.server.answers import Problem
+from edge.hmi.server.answer_models import Problem
 
 _PIECE_BYTES = 256 * 1024
 

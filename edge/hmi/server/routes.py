@@ -15,7 +15,7 @@ from edge.contract.encoding import to_json
 from edge.errors import StationError
 from edge.hmi.contents import Content, ShownPart, ViewerStatus
 from edge.hmi.masks import MaskInForce
-from edge.hmi.server.answers import (
+from edge.hmi.server.answer_models import (
     ActionAnswer,
     FoundParts,
     Liveness,
@@ -29,10 +29,10 @@ from edge.hmi.server.answers import (
 )
 from edge.hmi.server.auth import MARK, NAME, Guard, RequestRefused
 from edge.hmi.server.connections import PROBES_ONLY, REQUEST_LIMIT_S
-from edge.hmi.server.description import Answer, Operation, describe
 from edge.hmi.server.handlers import Application, Handlers
 from edge.hmi.server.limits import MAX_BODY_BYTES, READS_PER_MINUTE
 from edge.hmi.server.live_view import StationSilence
+from edge.hmi.server.openapi import Answer, Operation, describe
 from edge.hmi.server.part_queries import SearchTooLong
 from edge.hmi.server.requests import (
     ACTIONS,

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from edge.contract.image_source import image_name
-from edge.hmi.server.answers import FeedbackRecord, FlippedPart, MarkOutcome, ThresholdPreview
+from edge.hmi.server.answer_models import FeedbackRecord, FlippedPart, MarkOutcome, ThresholdPreview
 from edge.inspection.decision import decide
 from edge.journal.entries import JournalRow
 

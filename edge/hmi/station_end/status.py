@@ -45,7 +45,7 @@ from edge.station.model.store import LoadedModel
 from edge.station.monitoring.health import Health
 from edge.station.opcua.server_process import OpcUaProcess
 from edge.station.outputs.control import OutputStatus
-from edge.station.outputs.times import BOUNDS_S, EdgeTimes
+from edge.station.outputs.lateness import BOUNDS_S, EdgeLateness
 from edge.station.pipeline.latency import Quantiles
 from edge.station.pipeline.run_summary import RunSummary
 from edge.station.recording.station_journal import StationJournal
@@ -198,7 +198,7 @@ def _output(status: OutputStatus) -> OutputSummary:
     )
 
 
-def _edge_times(times: EdgeTimes) -> HistogramCounts:
+def _edge_times(times: EdgeLateness) -> HistogramCounts:
     return HistogramCounts(bounds=list(BOUNDS_S), buckets=list(times.buckets), sum=times.sum_s)
 
 

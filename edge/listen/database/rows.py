@@ -7,7 +7,7 @@ from typing import Any
 
 from edge.contract.image_source import image_name
 from edge.listen.database.shifts import Shifts
-from edge.listen.store import Arrived
+from edge.listen.records import Arrived
 
 # A clock that was never set shows the beginning of its count.
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)

@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection, Engine
 from edge.contract.commands import RecordKind
 from edge.listen.database import tables as t
 from edge.listen.database.open import translated, upgrade
+from edge.listen.database.retention import is_partitioned, make_partitions, remove_old
 from edge.listen.database.rows import (
     Row,
     event_row,
@@ -30,10 +31,9 @@ from edge.listen.database.rows import (
     verdict_row,
 )
 from edge.listen.database.shifts import DEFAULT_SHIFTS, DEFAULT_ZONE, Shifts, parse_shifts
-from edge.listen.database.upkeep import is_partitioned, make_partitions, remove_old
-from edge.listen.known import KnownJournals, ReportedJournal
+from edge.listen.known_journals import KnownJournals, ReportedJournal
+from edge.listen.records import Arrived, Batch, Kept, ReportedState, short_id
 from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
-from edge.listen.store import Arrived, Batch, Kept, ReportedState, short_id
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,6 @@ from edge.contract.event import Event, Severity
 from edge.contract.state import Condition
 from edge.errors import ConfigurationError
 from edge.journal.entries import JournalError, JournalRow, RecordKind
-from edge.mqtt.ages import ReplayDetector
 from edge.mqtt.broker_limits import LearnedLimits
 from edge.mqtt.broker_login import BrokerLogin, read_broker_login
 from edge.mqtt.broker_reason_codes import Packet, describe_code
@@ -35,8 +34,9 @@ from edge.mqtt.connection import (
     WakeUp,
     Will,
 )
-from edge.mqtt.lane import OutboxReader
-from edge.mqtt.reconnect import Backoff, Connector, taken_over
+from edge.mqtt.reconnect import BACK_OFF_S, Backoff, Connector, taken_over
+from edge.mqtt.relay_lane import OutboxReader
+from edge.mqtt.replay_detector import ReplayDetector
 from edge.mqtt.sparkplug.edge_node import (
     NUMBERS,
     EdgeNode,
@@ -54,7 +54,6 @@ from edge.settings.sparkplug import SparkplugSettings
 
 log = logging.getLogger(__name__)
 
-BACK_OFF_S = (1.0, 60.0)
 # Verdicts that may be on their way without an answer of the broker.
 WINDOW = 64
 # A broker that lives and answers nothing for so long has forgotten: a new connection helps.

@@ -9,7 +9,7 @@ from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.server.user_managers import UserManager
 from cryptography import x509
 
-from edge.plc.opcua.usable import file_content
+from edge.plc.opcua.startup_check import file_content
 from edge.settings.opcua import OpcUaSettings
 
 

@@ -37,8 +37,8 @@ from edge.plc.opcua.messages import (
     RowsCommitted,
     StationChanged,
 )
+from edge.plc.opcua.startup_check import read_certificate, read_password, server_url
 from edge.plc.opcua.station_nodes import Recorded, StationNodes
-from edge.plc.opcua.usable import read_certificate, read_password, server_url
 from edge.processes.link import Link, LinkBroken
 from edge.system.log_output import log_to_stderr
 from edge.system.priority import READ_BESIDE, lower_priority

@@ -23,7 +23,7 @@ from edge.plc.opcua.messages import (
     RowsCommitted,
     StationChanged,
 )
-from edge.plc.opcua.usable import check_usable, server_url
+from edge.plc.opcua.startup_check import check_usable, server_url
 from edge.processes.child_process import ChildProcess, spawn
 from edge.processes.link import Link, LinkBroken
 from edge.settings.opcua import OpcUaSettings

@@ -22,8 +22,8 @@ from edge.station.monitoring.health import Health
 from edge.station.outputs.conveyor import Count, EncoderLost
 from edge.station.outputs.device_thread import DeviceLine, OutputThread, StateLevel
 from edge.station.outputs.encoder_thread import Counter, EncoderThread
+from edge.station.outputs.lateness import EdgeLateness
 from edge.station.outputs.schedule import Exposure, Outcome, PartKey, PartRule, PartSchedule
-from edge.station.outputs.times import EdgeTimes
 
 # Images whose verdict never comes, because a newer one took their place.
 MAX_OPEN = 512
@@ -44,8 +44,8 @@ class OutputStatus:
     edges: int
     missed: int
     last_edge_utc_ns: int | None
-    late: EdgeTimes
-    from_decision: EdgeTimes
+    late: EdgeLateness
+    from_decision: EdgeLateness
 
 
 class OutputControl:
@@ -158,7 +158,7 @@ class OutputControl:
                     edges=status.edges,
                     missed=status.missed,
                     last_edge_utc_ns=status.last_edge_utc_ns,
-                    late=thread.times[name],
+                    late=thread.lateness[name],
                     from_decision=thread.from_decision[name],
                 )
             )

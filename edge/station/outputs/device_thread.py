@@ -17,8 +17,8 @@ from edge.plc.output_device import (
 )
 from edge.station.monitoring.health import Health
 from edge.station.outputs.conveyor import Count, EncoderLost
+from edge.station.outputs.lateness import EdgeLateness
 from edge.station.outputs.schedule import Edge, Exposure, Missed, Outcome, PartSchedule
-from edge.station.outputs.times import EdgeTimes
 from edge.station.pipeline.mailbox import EveryMailbox, MailboxClosed
 from edge.token_bucket import TokenBucket
 
@@ -91,7 +91,7 @@ class OutputThread:
         name: of the device.
         there: it confirmed what was written last.
         status: by output.
-        times: by output, from when an edge was due to its confirmation.
+        lateness: by output, from when an edge was due to its confirmation.
         from_decision: the same, from the decision; of the edges of parts with a verdict.
     """
 
@@ -122,8 +122,8 @@ class OutputThread:
         self.name = name
         self.there = False
         self.status = {output: LineStatus() for output in lines}
-        self.times = {output: EdgeTimes() for output in lines}
-        self.from_decision = {output: EdgeTimes() for output in lines}
+        self.lateness = {output: EdgeLateness() for output in lines}
+        self.from_decision = {output: EdgeLateness() for output in lines}
         self._device = device
         self._lines = dict(lines)
         self._tolerance_ns = tolerance_ns
@@ -316,7 +316,7 @@ class OutputThread:
         if not edge.opens:
             return
         status.edges += 1
-        self.times[output].add(late_ns)
+        self.lateness[output].add(late_ns)
         outcome = edge.outcome
         if outcome is not None:
             self.from_decision[output].add(confirmed_ns - outcome.decided_ns)
@@ -438,7 +438,7 @@ class OutputThread:
         self._edges_summed_up = edges
         for output, status in self.status.items():
             if status.edges:
-                found = self.times[output].quantiles()
+                found = self.lateness[output].quantiles()
                 decided = self.from_decision[output].quantiles()
                 self._record_event(
                     Event(

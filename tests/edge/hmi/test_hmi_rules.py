@@ -21,7 +21,7 @@ from edge.contract.challenge import FAILED, PASSED
 from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError
 from edge.hmi.contents import ImageLayout, NotTakenKind
-from edge.hmi.server.answers import FeedbackRecord, MarkOutcome
+from edge.hmi.server.answer_models import FeedbackRecord, MarkOutcome
 from edge.hmi.server.auth import Guard, RequestRefused
 from edge.hmi.server.limits import ACTIONS_PER_MINUTE, network
 from edge.hmi.server.live_view import Image, LiveView

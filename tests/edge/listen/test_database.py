@@ -24,12 +24,12 @@ from edge.listen.database import migrations
 from edge.listen.database import tables as t
 from edge.listen.database.errors import DatabaseNewer, DatabaseUnavailable
 from edge.listen.database.open import REVISION, make_engine, parse_url
+from edge.listen.database.retention import make_cut, make_partitions, partitions, remove_old
 from edge.listen.database.rows import json_text
 from edge.listen.database.shifts import parse_shifts
 from edge.listen.database.store import LEASE_S, DatabaseStore, PlantSettings
-from edge.listen.database.upkeep import make_cut, make_partitions, partitions, remove_old
+from edge.listen.records import Arrived, Batch, ReportedState
 from edge.listen.sequence_ranges import Stretch
-from edge.listen.store import Arrived, Batch, ReportedState
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.postgres import PostgreSql, postgresql
 from tests.support.relaying import VERDICT, relayed_journals

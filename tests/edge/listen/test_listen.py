@@ -28,10 +28,12 @@ from edge.contract.event import Event
 from edge.errors import OutputNotWritable
 from edge.journal.entries import RecordKind
 from edge.listen.cli import main
+from edge.listen.columns import HEADER
+from edge.listen.file_store import FileStore
+from edge.listen.gap_repair import MAX_ASKED, Ask, GiveUp, Repair
 from edge.listen.listener import Listener, ListenOptions
-from edge.listen.repair import MAX_ASKED, Ask, GiveUp, Repair
+from edge.listen.records import Arrived
 from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
-from edge.listen.store import HEADER, Arrived, Store
 from edge.settings.mqtt import MqttSettings
 from tests.edge.conftest import EdgeRun
 from tests.support.broken_network import OldBroker
@@ -197,13 +199,13 @@ def arrived(seq: int, identity: str = VERDICT["id"]) -> Arrived:
 
 def test_a_batch_that_was_not_finished_leaves_no_line_behind(tmp_path: Path) -> None:
     table, database = tmp_path / "verdicts.csv", tmp_path / "verdicts.csv.state.db"
-    store = Store(database, table, None)
+    store = FileStore(database, table, None)
     store.keep([arrived(1), arrived(2), arrived(2)])
     store.close()
     with table.open("ab") as file:
         file.write(b"site/line/cell/top,half a li")
 
-    store = Store(database, table, None)
+    store = FileStore(database, table, None)
     assert store.keep([arrived(2), arrived(3)]).fresh == 1
     store.close()
 
@@ -222,7 +224,7 @@ def test_the_file_of_a_part_is_named(tmp_path: Path) -> None:
     table, database = tmp_path / "verdicts.csv", tmp_path / "verdicts.db"
     one = arrived(1)
     one.content["image"] = IMAGE
-    for store in (Store(tmp_path / "state.db", table, None), Store(database, None, None)):
+    for store in (FileStore(tmp_path / "state.db", table, None), FileStore(database, None, None)):
         store.keep([one])
         store.close()
 
@@ -236,9 +238,9 @@ def test_the_file_of_a_part_is_named(tmp_path: Path) -> None:
 
 def test_a_listener_that_heard_nothing_yet_can_be_started_again(tmp_path: Path) -> None:
     table, database = tmp_path / "verdicts.csv", tmp_path / "verdicts.csv.state.db"
-    Store(database, table, None).close()
+    FileStore(database, table, None).close()
 
-    store = Store(database, table, None)
+    store = FileStore(database, table, None)
     store.keep([arrived(1)])
     store.close()
 
@@ -250,7 +252,7 @@ def test_a_table_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     table.write_text("precious\n")
 
     with pytest.raises(OutputNotWritable, match="not written by edge-listen"):
-        Store(tmp_path / "state.db", table, None)
+        FileStore(tmp_path / "state.db", table, None)
     assert table.read_text() == "precious\n"
 
 
@@ -307,7 +309,7 @@ def test_every_other_verdict_is_asked_for_in_no_more_requests_than_a_station_tak
     station = relaying(running_broker.url)
     station.record(140)
     assert station.delivered()  # before anybody listened
-    store = Store(tmp_path / "mes.db", None, 1)
+    store = FileStore(tmp_path / "mes.db", None, 1)
     rows = station.outbox.rows(RecordKind.VERDICT, 1, 140, 140)
     contents = [json.loads(row.payload) for row in rows[::2]]
     store.keep(
@@ -363,7 +365,7 @@ def test_what_a_station_had_no_time_for_is_not_given_up(
         listener = Listener(
             settings=MqttSettings(url=f"mqtt://127.0.0.1:{port}"),
             wanted=ListenOptions(),
-            store=Store(tmp_path / "mes.db", None, 1),
+            store=FileStore(tmp_path / "mes.db", None, 1),
             # Given up within a tenth of the time after which the station takes a request again.
             repair=lambda: Repair(
                 grace_s=0.0, again_s=0.005, every_s=0.0, sent_per_s=1e6, refused_wait_s=0.5
@@ -544,7 +546,7 @@ def test_two_listeners_of_one_name_get_the_cause(
         return "another edge-listen has the same --client-id" in caplog.text
 
     def listen(number: int) -> None:
-        store = Store(tmp_path / f"{number}.db", None, None)
+        store = FileStore(tmp_path / f"{number}.db", None, None)
         settings = MqttSettings(url=running_broker.url)
         Listener(
             settings=settings, wanted=ListenOptions(), store=store, back_off_s=(0.05, 0.2)
@@ -570,7 +572,7 @@ def test_a_broker_that_lets_nobody_listen_is_reported(
     caplog.set_level(logging.INFO)
     with socket.create_server(("127.0.0.1", 0)) as strict:
         settings = MqttSettings(url=f"mqtt://127.0.0.1:{strict.getsockname()[1]}")
-        store = Store(tmp_path / "mes.db", None, None)
+        store = FileStore(tmp_path / "mes.db", None, None)
         ended = threading.Event()
         listener = Listener(settings=settings, wanted=ListenOptions(), store=store)
         listening = threading.Thread(target=listener.run, args=(ended.is_set,))

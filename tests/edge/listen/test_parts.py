@@ -21,11 +21,11 @@ from edge.contract.part import JoinedPart, PartReason, View, judge_views
 from edge.errors import ConfigurationError
 from edge.inspection.decision import Result
 from edge.listen.cli import main
+from edge.listen.joined_parts import Parts
 from edge.listen.part_join import Added, JoinRules, PartJoin
 from edge.listen.part_settings import PartSettings, read_part_settings
 from edge.listen.part_store import PartStore
-from edge.listen.parts import Parts
-from edge.listen.store import Arrived
+from edge.listen.records import Arrived
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.relaying import VERDICT
 from tests.support.small_bundle import write_images

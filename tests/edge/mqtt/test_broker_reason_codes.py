@@ -16,8 +16,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.doctor.finding import Grade
 from edge.doctor.station import broker_finding
+from edge.listen.file_store import FileStore
 from edge.listen.listener import Listener, ListenOptions
-from edge.listen.store import Store
 from edge.mqtt.broker_reason_codes import (
     MEANINGS,
     SESSION_TAKEN_OVER,
@@ -69,7 +69,7 @@ def listen_until(
     broker: ScriptedBroker, folder: Path, done: Callable[[], bool], ca_file: str | None = None
 ) -> None:
     settings = MqttSettings(url=broker.url, ca_file=ca_file)
-    with closing(Store(folder / "verdicts.db", None, None)) as store:
+    with closing(FileStore(folder / "verdicts.db", None, None)) as store:
         Listener(
             settings=settings, wanted=ListenOptions(), store=store, back_off_s=(0.001, 0.002)
         ).run(done)

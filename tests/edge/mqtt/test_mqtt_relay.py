@@ -25,7 +25,7 @@ from edge.journal.entries import JournalRow, RecordKind
 from edge.journal.outbox import Outbox
 from edge.listen.sequence_ranges import SequenceRanges, Stretch
 from edge.mqtt import connection, relay
-from edge.mqtt.ages import FRESH_NS, ReplayDetector
+from edge.mqtt.replay_detector import FRESH_NS, ReplayDetector
 from tests.soak import seeds, times
 from tests.support.broken_network import BrokenNetwork, Mood
 from tests.support.broker import GENEROUS_S, Broker

@@ -26,8 +26,8 @@ from edge.contract.state import HINDERING, Condition
 from edge.doctor.finding import Grade
 from edge.doctor.opcua import opcua_finding
 from edge.plc.opcua.machine_vision import MACHINE_VISION
+from edge.plc.opcua.startup_check import OpcUaUnusable, check_usable
 from edge.plc.opcua.station_nodes import NAMESPACE
-from edge.plc.opcua.usable import OpcUaUnusable, check_usable
 from edge.plc.opcua.vision_state import TRANSITIONS, VisionStates, vision_states
 from edge.settings.opcua import OpcUaSettings
 from tests.edge.conftest import edge_run_command

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from edge.plc import registers as table
-from edge.plc.exports import TableFormat, plc_constants, register_table
+from edge.plc.register_exports import TableFormat, plc_constants, register_table
 from edge.plc.registers import Kind, Order
 from tests.edge.conftest import edge_run_command
 

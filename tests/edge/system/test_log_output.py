@@ -49,7 +49,7 @@ def test_every_line_for_the_journal_has_a_priority_and_no_time_of_its_own(
 ) -> None:
     lines = printed(tmp_path, bundle, journal=True)
 
-    assert any(line.startswith("<6>edge.app.line: ") for line in lines), lines
+    assert any(line.startswith("<6>edge.app.inspection_line: ") for line in lines), lines
     assert any(line.startswith("<6>edge-run: 2 parts") for line in lines), lines
     assert [line for line in lines if not PRIORITY.match(line)] == []
     assert [line for line in lines if PLAIN.search(line)] == []

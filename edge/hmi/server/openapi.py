@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.hmi.contents import Content
-from edge.hmi.server.answers import Problem
+from edge.hmi.server.answer_models import Problem
 
 Handler = Callable[[Request], Awaitable[Response]]
 

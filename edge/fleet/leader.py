@@ -16,8 +16,8 @@ from edge.contract.fleet import (
 )
 from edge.contract.topics import StationTopic
 from edge.fleet.errors import BrokerAway, LeadLost, RolloutRefused
+from edge.fleet.fleet_link import FleetLink, Retained
 from edge.fleet.judgement import Seen
-from edge.fleet.link import FleetLink, Retained
 from edge.fleet.rollout import (
     Rollout,
     Stage,

@@ -1,4 +1,4 @@
-"""What the settings send through the network in plain sight."""
+"""What the settings leave open to whoever is in the network: plain-text logins, open ports."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from edge.settings.mqtt import MqttSettings
 from edge.settings.station import Settings
 
 
-def exposures(settings: Settings) -> Iterator[str]:
-    """Yield what whoever listens in the network can read, each with what to do."""
+def unprotected_access(settings: Settings) -> Iterator[str]:
+    """Yield what anybody in the network may read or do, each with what to do about it."""
     camera, mqtt, hmi = settings.camera, settings.mqtt, settings.hmi
     if login_in_plain_sight(camera):
         yield (

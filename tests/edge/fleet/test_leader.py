@@ -11,7 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from edge.contract.fleet import OWNER_TOPIC, ROLLOUT_TOPIC, ReleaseFile
 from edge.fleet.cli import main
 from edge.fleet.errors import LeadLost, RolloutRefused
-from edge.fleet.leading import Lead, look, next_claim
+from edge.fleet.leader import Lead, look, next_claim
 from edge.fleet.plan import Plan
 from edge.fleet.rollout import Rollout
 from edge.settings.mqtt import MqttSettings

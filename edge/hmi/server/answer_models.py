@@ -1,4 +1,4 @@
-"""The page's answers."""
+"""The page's answers as models: what is in them, and what the interface's description says."""
 
 from typing import Any, NamedTuple
 

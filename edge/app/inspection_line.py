@@ -13,10 +13,10 @@ from edge.app.assembly import (
     make_rules,
     trigger_source,
 )
-from edge.app.base import INSPECTION, StationBase
 from edge.app.image_folders import ImageFolders, keep_next
 from edge.app.observers import make_observers
 from edge.app.signals import Stopper
+from edge.app.station_base import INSPECTION, StationBase
 from edge.bundle.signature import check_public_key
 from edge.contract.commands import CommandRequest, SetRecipe
 from edge.contract.event import Datum

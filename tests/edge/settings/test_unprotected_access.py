@@ -11,9 +11,9 @@ from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer
 from edge.doctor.camera import camera_findings
 from edge.doctor.finding import Grade
 from edge.doctor.station import page_finding
-from edge.settings.exposure import exposures
 from edge.settings.hmi import HmiSettings
 from edge.settings.loading import load_settings
+from edge.settings.unprotected_access import unprotected_access
 from tests.edge.conftest import edge_run_command
 from tests.support.small_bundle import write_images
 
@@ -48,7 +48,7 @@ def test_a_secret_that_is_sent_unencrypted_is_reported_with_what_to_do(
     camera = "" if section.startswith("camera") else "camera: {uri: '0'}\n"
     path.write_text(f"{camera}model: {{path: x.xml}}\njournal: {{}}\n{section}\n")
 
-    found = list(exposures(load_settings(path)))
+    found = list(unprotected_access(load_settings(path)))
 
     assert [text[: len(reported or "")] for text in found] == ([reported] if reported else [])
     assert "secret" not in "".join(found)

@@ -4,42 +4,18 @@ import csv
 import io
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Any
 
 from edge.contract.commands import RecordKind
-from edge.contract.image_source import image_name
 from edge.csv_table import write_rows
 from edge.errors import OutputNotWritable
-from edge.listen.known import KnownJournals, ReportedJournal
+from edge.listen.columns import COLUMNS, HEADER, IMAGE_COLUMNS, row_values, value_at
+from edge.listen.known_journals import KnownJournals, ReportedJournal
+from edge.listen.records import Arrived, Batch, Kept, short_id
 from edge.listen.sequence_ranges import SequenceRanges, Stretch
-
-# Column and where its value stands in the payload.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "id": ("id",),
-    "decided_utc": ("time", "decided_utc"),
-    "part_id": ("part_id",),
-    "trigger_id": ("trigger_id",),
-    "result": ("result",),
-    "reason": ("reason",),
-    "anomaly_score": ("anomaly_score",),
-    "threshold": ("threshold",),
-    "deadline_met": ("deadline_met",),
-    "simulated": ("simulated",),
-    "replayed": ("replayed",),
-    "model": ("model", "name"),
-    "model_version": ("model", "version"),
-}
-# Columns of the image, at the end of each row.
-IMAGE_COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "image_uri": lambda content: _at(content, ("image", "uri")),
-    "image_source_uri": lambda content: _at(content, ("image", "source_uri")),
-    "image_name": image_name,
-}
-HEADER = ("station", "journal", "seq", *COLUMNS, "arrived_utc", *IMAGE_COLUMNS)
 
 # ``given`` is for a CSV file: which verdict has which number; ``journal`` there is the key of one.
 _TABLES = f"""
@@ -61,93 +37,7 @@ CREATE TABLE IF NOT EXISTS verdict(station TEXT, journal TEXT, seq INTEGER,
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrived:
-    """A record as it came.
-
-    Attributes:
-        kind: a verdict, or an event.
-    """
-
-    station: str
-    journal: str
-    seq: int
-    content: dict[str, Any]
-    payload: str
-    arrived_utc: str
-    kind: RecordKind = "verdict"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedState:
-    """The state of a station as it came."""
-
-    station: str
-    content: dict[str, Any]
-    payload: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """What is kept in one transaction.
-
-    Attributes:
-        arrived: verdicts, and events where they are kept.
-        reported_journals: what states say of journals.
-        states: the states themselves.
-    """
-
-    arrived: tuple[Arrived, ...] = ()
-    reported_journals: tuple[ReportedJournal, ...] = ()
-    states: tuple[ReportedState, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a batch brought.
-
-    Attributes:
-        fresh: verdicts that were not there yet; those in conflict are among them.
-        conflicts: verdicts under a number that another one has.
-        other_heads: notes whose head differs from that reported before for the same record.
-    """
-
-    fresh: int
-    conflicts: list[Arrived]
-    other_heads: list[ReportedJournal]
-
-
-class RecordStore(Protocol):
-    """What a listener needs of where records are kept.
-
-    Attributes:
-        look_every_s: so often ``keep_batch`` is called without a batch, too; such a store may be
-            away for a time, and is tried again. None for one that either works or ends all.
-        keeps_events: events and states have a place there.
-        may_repair: this listener asks stations for what is missing; of several one does.
-    """
-
-    look_every_s: float | None
-    keeps_events: bool
-    may_repair: bool
-
-    def keep_batch(self, batch: Batch) -> Kept: ...
-    def journals(self) -> list[tuple[str, str]]: ...
-    def numbers(self, station: str, journal: str) -> SequenceRanges: ...
-    def missing(self, station: str, journal: str, up_to: int) -> list[Stretch]: ...
-    def followed_at(self, station: str, journal: str) -> int: ...
-    def conflicts(self, station: str, journal: str) -> list[Stretch]: ...
-    def reported(self, station: str, journal: str) -> ReportedJournal | None: ...
-    def goes_on_as(self, station: str, journal: str, newest: str) -> bool: ...
-    def lost(self, station: str, journal: str) -> list[Stretch]: ...
-    def event_gaps(self) -> list[tuple[str, str, list[Stretch]]]: ...
-    def give_up(
-        self, station: str, journal: str, gap: Stretch, kind: RecordKind = "verdict"
-    ) -> None: ...
-    def close(self) -> None: ...
-
-
-class Store(KnownJournals):
+class FileStore(KnownJournals):
     """Keeps each verdict once; what ``keep`` returned from is on the disk.
 
     The same number with another id is another verdict: of a journal that was put back or cloned.
@@ -357,7 +247,7 @@ class Store(KnownJournals):
             return False
         self._database.execute(
             "INSERT OR IGNORE INTO conflict VALUES (?, ?, ?, ?)",
-            (one.station, one.journal, one.seq, _at(one.content, ("id",))),
+            (one.station, one.journal, one.seq, value_at(one.content, ("id",))),
         )
         return True
 
@@ -368,7 +258,7 @@ class Store(KnownJournals):
         marks = ", ".join("?" * (len(HEADER) + 1))
         self._database.execute(
             f"INSERT INTO verdict ({', '.join(HEADER)}, payload) VALUES ({marks})",
-            (*_values(one), one.payload),
+            (*row_values(one), one.payload),
         )
 
     def _give(self, station: str, journal: str, seq: int, identity: Any) -> None:
@@ -393,7 +283,7 @@ class Store(KnownJournals):
         """Write lines first, then how long the file is: what was not counted is cut off again."""
         assert self._table is not None
         lines = io.StringIO(newline="")
-        write_rows(lines, (_values(one) for one in fresh))
+        write_rows(lines, (row_values(one) for one in fresh))
         self._table.write(lines.getvalue().encode())
         self._table.flush()
         os.fsync(self._table.fileno())
@@ -424,36 +314,3 @@ def _open_table(path: Path, counted_bytes: int) -> io.BufferedRandom:
         table.flush()
     table.seek(0, os.SEEK_END)
     return table
-
-
-def _values(one: Arrived) -> tuple[Any, ...]:
-    found = (_at(one.content, path) for path in COLUMNS.values())
-    image = (find(one.content) for find in IMAGE_COLUMNS.values())
-    return (one.station, one.journal, one.seq, *found, one.arrived_utc, *image)
-
-
-def check_storable(one: Arrived) -> None:
-    """Find out whether a database can hold what a verdict says; JSON can say more.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    for value in _values(one):
-        if isinstance(value, str):
-            value.encode()
-        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise ValueError(f"{value} is out of range")
-
-
-def short_id(identity: Any) -> bytes:
-    """Return the id of a verdict in as few bytes as it takes."""
-    try:
-        return UUID(str(identity)).bytes
-    except ValueError:
-        return str(identity).encode()
-
-
-def _at(content: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        content = content.get(name) if isinstance(content, dict) else None
-    return content if isinstance(content, str | int | float | None) else str(content)

@@ -7,7 +7,7 @@ from edge.station.pipeline.latency import Histogram, Quantiles
 BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-class EdgeTimes:
+class EdgeLateness:
     """Durations, counted in bounded memory; one thread adds, any reads.
 
     Attributes:
