@@ -41,7 +41,7 @@ CONNECTIONS = 64
 PAGE = "overview.html"
 OWN = Path(__file__).parent / "static"
 # Of the station's page, whose looks this one shares.
-SHARED = ("page.css", "dom.js", "texts.js", "icon.svg")
+SHARED = ("page.css", "dom.js", "texts.js", "mask_texts.js", "align_texts.js", "icon.svg")
 KINDS = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",

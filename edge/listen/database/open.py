@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_LIMIT_S = 5
 # Of the newest migration.
-REVISION = "0001"
+REVISION = "0002"
 # What takes longer is broken off and tried again; MQTT goes on meanwhile.
 STATEMENT_LIMIT_S = 30
 LOCK_LIMIT_S = 10

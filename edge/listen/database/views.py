@@ -12,6 +12,35 @@ _PARTS = """
         / sum(p.parts) AS yield
 """
 
+# Of parts that are OK: how far their mean score is from that of the seven days before, which counts
+# in standard deviations of single parts of these days.
+_DRIFT = """
+    SELECT d.shift_day, {shift}d.station, d.product, d.product_version, d.simulated, d.parts,
+        d.mean_score, d.usual_score, d.usual_spread,
+        CASE WHEN d.usual_spread > 0
+            THEN (d.mean_score - d.usual_score) / d.usual_spread END AS shift_in_spreads
+    FROM (
+        SELECT w.*, w.sum_before / w.parts_before AS usual_score,
+            CASE WHEN w.squares_before / w.parts_before
+                    > (w.sum_before / w.parts_before) * (w.sum_before / w.parts_before)
+                THEN power(w.squares_before / w.parts_before
+                    - (w.sum_before / w.parts_before) * (w.sum_before / w.parts_before), 0.5)
+                END AS usual_spread
+        FROM (
+            SELECT a.shift_day, {own}a.station, a.product, a.product_version, a.simulated,
+                a.parts, a.score_sum / a.parts AS mean_score,
+                sum(b.parts) AS parts_before, sum(b.score_sum) AS sum_before,
+                sum(b.score_squares) AS squares_before
+            FROM {scores} a LEFT JOIN scores_by_day b
+                ON b.station = a.station AND b.product = a.product
+                AND b.product_version = a.product_version AND b.simulated = a.simulated
+                AND b.day_number BETWEEN a.day_number - 7 AND a.day_number - 1
+            GROUP BY a.shift_day, {own}a.station, a.product, a.product_version, a.simulated,
+                a.parts, a.score_sum
+        ) w
+    ) d
+"""
+
 # In the order in which they can be made.
 VIEWS: dict[str, str] = {
     "yield_by_hour": f"""
@@ -32,34 +61,8 @@ VIEWS: dict[str, str] = {
         GROUP BY p.hour_utc, p.shift_day, p.shift, s.name, p.product, p.simulated, p.result,
             p.reason
     """,
-    # Of parts that are OK: how far their mean score is from that of the seven days before, which
-    # counts in standard deviations of single parts of these days.
-    "drift": """
-        SELECT d.shift_day, d.station, d.product, d.product_version, d.simulated, d.parts,
-            d.mean_score, d.usual_score, d.usual_spread,
-            CASE WHEN d.usual_spread > 0
-                THEN (d.mean_score - d.usual_score) / d.usual_spread END AS shift_in_spreads
-        FROM (
-            SELECT w.*, w.sum_before / w.parts_before AS usual_score,
-                CASE WHEN w.squares_before / w.parts_before
-                        > (w.sum_before / w.parts_before) * (w.sum_before / w.parts_before)
-                    THEN power(w.squares_before / w.parts_before
-                        - (w.sum_before / w.parts_before) * (w.sum_before / w.parts_before), 0.5)
-                    END AS usual_spread
-            FROM (
-                SELECT a.shift_day, a.station, a.product, a.product_version, a.simulated,
-                    a.parts, a.score_sum / a.parts AS mean_score,
-                    sum(b.parts) AS parts_before, sum(b.score_sum) AS sum_before,
-                    sum(b.score_squares) AS squares_before
-                FROM scores_by_day a LEFT JOIN scores_by_day b
-                    ON b.station = a.station AND b.product = a.product
-                    AND b.product_version = a.product_version AND b.simulated = a.simulated
-                    AND b.day_number BETWEEN a.day_number - 7 AND a.day_number - 1
-                GROUP BY a.shift_day, a.station, a.product, a.product_version, a.simulated,
-                    a.parts, a.score_sum
-            ) w
-        ) d
-    """,
+    "drift": _DRIFT.format(shift="", own="", scores="scores_by_day"),
+    "drift_by_shift": _DRIFT.format(shift="d.shift, ", own="a.shift, ", scores="scores_by_shift"),
     "station_now": """
         SELECT s.name AS station, s.state, s.reasons, s.reported_utc,
             (SELECT count(*) FROM journal j WHERE j.station = s.key) AS journals
@@ -81,13 +84,13 @@ VIEWS: dict[str, str] = {
         FROM conflict c JOIN journal j ON j.key = c.journal JOIN station s ON s.key = j.station
     """,
 }
-_SCORES_BY_DAY = """
-    SELECT p.shift_day, {day_number} AS day_number, s.name AS station, p.product,
+_SCORES = """
+    SELECT p.shift_day, {shift}{day_number} AS day_number, s.name AS station, p.product,
         p.product_version, p.simulated, CAST(sum(p.scored) AS BIGINT) AS parts,
         sum(p.score_sum) AS score_sum, sum(p.score_squares) AS score_squares
     FROM production p JOIN station s ON s.key = p.station
     WHERE p.result = 'OK' AND p.scored > 0
-    GROUP BY p.shift_day, s.name, p.product, p.product_version, p.simulated
+    GROUP BY p.shift_day, {shift}s.name, p.product, p.product_version, p.simulated
 """
 _DAY_NUMBERS = {
     "sqlite": "CAST(julianday(p.shift_day) AS INTEGER)",
@@ -115,8 +118,10 @@ _CLOCKS = {
 
 def view_statements(dialect: str) -> list[str]:
     """Return what drops all views and makes them anew."""
+    day_number = _DAY_NUMBERS[dialect]
     views = {
-        "scores_by_day": _SCORES_BY_DAY.format(day_number=_DAY_NUMBERS[dialect]),
+        "scores_by_day": _SCORES.format(shift="", day_number=day_number),
+        "scores_by_shift": _SCORES.format(shift="p.shift, ", day_number=day_number),
         "station_clock": _CLOCKS[dialect],
         **VIEWS,
     }

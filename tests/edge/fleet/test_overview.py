@@ -65,6 +65,19 @@ def test_the_page_has_two_hundred_stations_and_answers_for_its_own_name_only(
     assert httpx.post(f"{overview}/api/stations").status_code == 405
 
 
+def test_the_page_gets_each_file_that_it_names(overview: str) -> None:
+    wanted = set(re.findall(r"(?:href|src)=\"(static/[^\"]+)", httpx.get(overview).text))
+    asked = set[str]()
+    while wanted - asked:
+        name = (wanted - asked).pop()
+        asked.add(name)
+        answer = httpx.get(f"{overview}/{name}")
+        assert answer.status_code == 200, name
+        if name.endswith(".js"):
+            wanted |= {f"static/{one}" for one in re.findall(r"from \"\./([^\"]+)", answer.text)}
+    assert {"static/overview.js", "static/texts.js", "static/align_texts.js"} <= asked
+
+
 @pytest.mark.skipif(not times(0, 1), reason="a browser takes long; make soak looks")
 def test_a_phone_shows_the_page_in_korean_finds_stations_and_says_when_it_is_old(
     overview: str, broker: Broker

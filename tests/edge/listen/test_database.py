@@ -231,9 +231,26 @@ def test_the_tables_are_those_of_the_code_and_a_newer_version_is_refused(
     assert differ == []
     assert newest == REVISION
 
-    with pytest.raises(DatabaseNewer, match="revision 9999, this version knows 0001"):
+    with pytest.raises(DatabaseNewer, match="revision 9999, this version knows 0002"):
         opening()
     assert main(["--mqtt", "mqtt://127.0.0.1:1", "--database", url]) == 78
+
+
+def test_an_older_database_is_brought_to_this_version_with_what_it_holds(
+    opening: Opening,
+) -> None:
+    store = opening()
+    store.keep_batch(batch(arrived(1)))
+    with store._engine.begin() as connection:
+        for view in ("drift_by_shift", "scores_by_shift"):
+            connection.execute(sa.text(f"DROP VIEW {view}"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+
+    store = opening()
+
+    assert rows(store, "SELECT version_num FROM alembic_version") == [(REVISION,)]
+    assert rows(store, "SELECT count(*) FROM verdict") == [(1,)]
+    assert rows(store, "SELECT count(*) FROM drift_by_shift") == [(1,)]
 
 
 def test_a_clock_that_is_wrong_moves_no_part_into_the_future_or_the_past(opening: Opening) -> None:
@@ -371,6 +388,10 @@ def test_every_query_of_the_dashboard_and_every_view_has_an_answer(
     (drift,) = rows(store, "SELECT shift_in_spreads FROM drift WHERE usual_score IS NOT NULL")
     # Before: mean 0.155, standard deviation 0.028723; the part after them has 0.4.
     assert drift[0] == pytest.approx((0.4 - 0.155) / 0.0287228, rel=1e-4)
+    of_the_shift = rows(
+        store, "SELECT shift, parts FROM drift_by_shift WHERE shift_in_spreads IS NOT NULL"
+    )
+    assert [parts for _, parts in of_the_shift] == [1]
     assert rows(store, "SELECT ok, nok FROM yield_by_shift WHERE nok > 0") == [(0, 1)]
     if "sqlite" in url:
         return
