@@ -100,9 +100,10 @@ fuzz: packages $(DEV)/installed
 	$(DEV)/bin/python -m tests.fuzz --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 	$(DEV)/bin/python -m tests.fuzz.page --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
-# Cuts the power after the calls of a journal's scripted day (docs/reliability.md). EVERY=1 takes all.
+# Cuts the power after the calls of a journal's scripted day (docs/reliability.md). EVERY=1 takes all;
+# DAYS=100 takes as many seeds, side by side.
 cuts: packages $(DEV)/installed
-	$(DEV)/bin/python -m tests.powercut.cuts $(or $(SEED),1) $(or $(VERDICTS),10000) $(or $(EVERY),25)
+	$(DEV)/bin/python -m tests.powercut.cuts $(or $(SEED),1) $(or $(VERDICTS),10000) $(or $(EVERY),25) $(or $(DAYS),1)
 
 # The same for real: a virtual machine that is ended CUTS times while it records.
 powercut: packages $(DEV)/installed

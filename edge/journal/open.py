@@ -118,7 +118,6 @@ def open_journal(
         witness = HighWaterMark(folder, journal)
         witness.record(read_totals(connection))  # takes its room on the disk now
         if new_witness:
-            witness.make_durable()
             sync_folder(folder)
     except BaseException as error:
         if connection is not None:

@@ -1,7 +1,8 @@
 """Cuts the power after every call of a day, and has the product open its journal each time.
 
-As a program: ``python -m tests.powercut.cuts SEED VERDICTS [EVERY]``; the cut of every EVERY-th
-call is tried, and always those around each sync. Ends with 1 when a promise was broken.
+As a program: ``python -m tests.powercut.cuts SEED VERDICTS [EVERY] [DAYS]``; the cut of every
+EVERY-th call is tried, and always those around each sync. Several days, of SEED and the seeds after
+it, are cut side by side. Ends with 1 when a promise was broken.
 """
 
 import json
@@ -9,10 +10,13 @@ import os
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +27,7 @@ from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.query import Query, query
 from edge.journal.verification import verify_chain
+from edge.system.processor import usable_cores
 from tests.powercut.day import digest
 from tests.powercut.disk import Content, Disk
 from tests.powercut.trace import MARKS, build_tracer, calls, run_traced
@@ -246,16 +251,31 @@ def _cut_again(
     return done
 
 
-def main(seed: str, verdicts: str, every: str = "1") -> int:
-    began = time.monotonic()
+def cut_day(seed: int, verdicts: int, every: int) -> Tried:
+    """Record the day of a seed, and cut it."""
     with TemporaryDirectory(dir="/dev/shm") as folder:
-        recording = Recording(Path(folder), int(seed), int(verdicts))
-        print(f"seed {seed}: recorded in {time.monotonic() - began:.0f} s", flush=True)
-        done = try_cuts(recording, int(seed), int(every))
-    opened = ", ".join(f"{count} {kind}" for kind, count in done.opened.items())
+        return try_cuts(Recording(Path(folder), seed, verdicts), seed, every)
+
+
+def main(seed: str, verdicts: str, every: str = "1", days: str = "1") -> int:
+    began = time.monotonic()
+    seeds = range(int(seed), int(seed) + int(days))
+    opened: Counter[str] = Counter()
+    committed = points = 0
+    with ProcessPoolExecutor(usable_cores(), get_context("fork")) as pool:
+        one_day = partial(cut_day, verdicts=int(verdicts), every=int(every))
+        for number, done in zip(seeds, pool.map(one_day, seeds), strict=True):
+            opened.update(done.opened)
+            committed, points = committed + done.verdicts, points + done.points
+            print(
+                f"seed {number}: {done.verdicts} verdicts committed, {done.points} cut points, "
+                f"{sum(done.opened.values())} cuts, nothing lost",
+                flush=True,
+            )
+    kinds = ", ".join(f"{count} {kind}" for kind, count in opened.items())
     print(
-        f"seed {seed}: {done.verdicts} verdicts committed, {done.points} cut points, opened after "
-        f"{sum(done.opened.values())} cuts ({opened}): 0 lost, 0 numbers twice, chain whole; "
+        f"{len(seeds)} days: {committed} verdicts committed, {points} cut points, opened after "
+        f"{opened.total()} cuts ({kinds}): 0 lost, 0 numbers twice, chain whole; "
         f"{time.monotonic() - began:.0f} s"
     )
     return 0

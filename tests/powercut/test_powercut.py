@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from edge.journal.database import Synchronous
+from edge.journal.high_water_mark import PUT_BACK_AFTER_S
 from tests.powercut.cuts import Recording, try_cuts
 from tests.powercut.disk import Disk
 from tests.powercut.trace import build_tracer, calls, run_traced
@@ -70,3 +71,39 @@ def test_a_file_that_was_written_whole_has_its_name_on_the_disk(memory: Path, wr
 
     assert whole <= {None, b"old", b"new" * 10_000}
     assert disk.confirmed() == {"f": b"new" * 10_000}
+
+
+NOTES = """
+import sys
+from dataclasses import fields
+from pathlib import Path
+from edge.journal.high_water_mark import HighWaterMark
+from edge.journal.ledger import JournalTotals
+names = [field.name for field in fields(JournalTotals)]
+for start_s in (0, 100, 5_000):  # the last after hours without power
+    clock = iter(range(start_s, start_s + 4_000, 200))
+    mark = HighWaterMark(Path(sys.argv[1]), "one", lambda: next(clock))
+    for number in range(12 if start_s == 0 else 2):
+        mark.record(JournalTotals(**dict.fromkeys(names, number)))
+    mark.close()
+"""
+
+
+def test_no_cut_leaves_a_witness_that_looks_put_back(memory: Path) -> None:
+    """The file system may bring the time of a change to the disk long before the content."""
+    root = memory / "root"
+    root.mkdir()
+    assert run_traced(build_tracer(memory), root, memory / "trace", ["-c", NOTES, str(root)]) == 0
+
+    disk, noted = Disk(root), 0
+    for call in calls(memory / "trace"):
+        if not disk.follow(call):
+            continue
+        for file in disk.names.values():
+            if file.durable:
+                changed_s, written_s = (
+                    int(line.split()[4]) for line in (file.cached, file.durable)
+                )
+                noted += 1
+                assert changed_s - written_s <= PUT_BACK_AFTER_S
+    assert noted >= 16
