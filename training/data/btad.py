@@ -15,7 +15,7 @@ from training.data.adapting import (
     set_name,
 )
 from training.data.samples import GOOD, Sample, Splits, images_in
-from training.data.splitting import VALIDATION_SHARE
+from training.data.shares import VALIDATION_SHARE
 
 _OK, _KO = "ok", "ko"
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from training.data.adapting import demanded_file, unknown_category
 from training.data.samples import GOOD, Sample, Splits
-from training.data.splitting import VALIDATION_SHARE
+from training.data.shares import VALIDATION_SHARE
 from training.errors import DataError
 
 CATEGORIES = (

@@ -28,7 +28,8 @@ from training.data.samples import (
     images_in,
     subfolders,
 )
-from training.data.splitting import VALIDATION_SHARE, split_off
+from training.data.shares import VALIDATION_SHARE
+from training.data.splitting import split_off
 from training.errors import DataError
 
 _TEST_SHARE = 0.15

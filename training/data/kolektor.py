@@ -14,7 +14,8 @@ from edge.imaging.image_files import read_image
 from training.data.adapting import demanded, set_name
 from training.data.masks import mask_area
 from training.data.samples import GOOD, Sample, Splits, subfolders
-from training.data.splitting import VALIDATION_SHARE, split_off
+from training.data.shares import VALIDATION_SHARE
+from training.data.splitting import split_off
 from training.errors import DataError
 
 _DEFECT = "defect"

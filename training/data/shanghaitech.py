@@ -19,7 +19,7 @@ from training.data.adapting import (
     unknown_category,
 )
 from training.data.samples import GOOD, Sample, Splits, images_in, subfolders
-from training.data.splitting import VALIDATION_SHARE
+from training.data.shares import VALIDATION_SHARE
 from training.errors import DataError
 from training.load_fault import load_fault
 

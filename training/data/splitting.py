@@ -6,9 +6,6 @@ from edge.teaching.lots import held_out
 from training.data.content import content_hashes
 from training.data.samples import Sample
 
-# Share of the good images kept out of the fit where a set brings no validation images.
-VALIDATION_SHARE = 0.15
-
 
 def split_off(
     samples: Iterable[Sample], share: float, seed: int, purpose: str

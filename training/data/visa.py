@@ -12,7 +12,7 @@ from pathlib import Path
 from edge.imaging.folder_names import existing, written
 from training.data.adapting import demanded_file, unknown_category
 from training.data.samples import GOOD, Sample, Splits, images_in
-from training.data.splitting import VALIDATION_SHARE
+from training.data.shares import VALIDATION_SHARE
 from training.errors import DataError
 
 _TABLE = Path("split_csv") / "1cls.csv"
