@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.source_rules import (
+    Module,
     all_faults,
+    missing_modules,
     private_words,
     read_modules,
     sections_first,
@@ -19,17 +21,41 @@ def test_a_rule_holds_in_the_code(rule: str, faults: dict[str, list[str]]) -> No
     assert faults[rule] == []
 
 
-def test_tests_and_tools_use_the_words_of_the_field_too() -> None:
-    modules = read_modules(ROOT, ("tests", "tools"))
-    assert private_words(modules) == []
-    assert sections_first(modules) == []
+def test_tests_and_tools_use_the_words_of_the_field_too(tests_and_tools: list[Module]) -> None:
+    assert private_words(tests_and_tools) == []
+    assert sections_first(tests_and_tools) == []
+
+
+def test_every_module_that_is_imported_is_there(
+    packages: list[Module], tests_and_tools: list[Module]
+) -> None:
+    assert missing_modules([*packages, *tests_and_tools]) == []
+
+
+def test_an_import_of_a_module_that_is_gone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "edge").mkdir()
+    (tmp_path / "edge" / "__init__.py").touch()
+    (tmp_path / "edge" / "a.py").write_text(
+        "import edge.a, os\nfrom edge import a\ndef f():\n    from edge.gone import b\n"
+    )
+    assert missing_modules(read_modules(tmp_path)) == ["edge/a.py:4: edge.gone"]
 
 
 @pytest.fixture(scope="module")
-def faults() -> dict[str, list[str]]:
+def packages() -> list[Module]:
     modules = read_modules(ROOT)
     assert len(modules) > 300
-    return dict(all_faults(modules))
+    return modules
+
+
+@pytest.fixture(scope="module")
+def tests_and_tools() -> list[Module]:
+    return read_modules(ROOT, ("tests", "tools"))
+
+
+@pytest.fixture(scope="module")
+def faults(packages: list[Module]) -> dict[str, list[str]]:
+    return dict(all_faults(packages))
 
 
 LONG = "class {name}:\n    def __init__(self, a, b, c, d, e): ...\n"
@@ -90,6 +116,15 @@ RECORD = (
             "only app builds station and page",
             {"edge/doctor/a.py": "from edge.hmi.station_end.status import Sources\n"},
             "edge/doctor/a.py:1: edge.doctor.a imports edge.hmi.station_end.status.Sources",
+        ),
+        (
+            "no circle of files",
+            {
+                "training/a.py": "from training.b import f\n",
+                "training/b.py": "from training import c\n",
+                "training/c.py": "import training.a\n",
+            },
+            "training.a → training.b → training.c → training.a",
         ),
         (
             "no lambda stands in for a part",
@@ -207,6 +242,8 @@ def test_what_keeps_the_rules_is_not_named(tmp_path: Path) -> None:
         "edge/mqtt/g.py": "class Port:\n    def send(self, a, b, c, d, *, e): ...\n",
         "edge/mqtt/h.py": "def notice(one_of): ...\ndef test_it_is_kept_of(): ...\n",
         "training/e.py": "from edge.inspection.overlay import draw_overlay\n",
+        "export/k.py": "import export.l\n",
+        "export/l.py": "def late():\n    # torch\n    import export.k\n",
         "edge/app/i.py": "def f(self):\n    g(lambda b: self.c + b)\n    self.c = b = 1\n",
         "edge/app/j.py": 'def f(a):\n    """Return a.\n\n    Args:\n        a: one.\n    """\n',
     }

@@ -201,6 +201,63 @@ def reaches(modules: Iterable[Module], start: str, goal: str) -> list[str]:
     return sorted(name for name in seen if _within(name, goal))
 
 
+def import_circles(modules: Iterable[Module]) -> list[str]:
+    """Return the files that import each other in a circle, so that their order decides."""
+    by_name = {module.name: module for module in modules}
+    below = {name: _loaded_with(module, by_name) for name, module in by_name.items()}
+    done = set[str]()
+    return [circle for start in by_name for circle in _circles(start, (), below, done)]
+
+
+def _circles(
+    name: str, way: tuple[str, ...], below: Mapping[str, set[str]], done: set[str]
+) -> Iterator[str]:
+    if name in way:
+        yield " → ".join([*way[way.index(name) :], name])
+    elif name not in done:
+        for one in sorted(below[name]):
+            yield from _circles(one, (*way, name), below, done)
+        done.add(name)
+
+
+def _loaded_with(module: Module, by_name: Mapping[str, Module]) -> set[str]:
+    """Return what is loaded with a module: imports in functions, and for types alone, are not."""
+    waiting: list[ast.AST] = list(module.tree.body)
+    found = set[str]()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in by_name else str(node.module) for name in names}
+        waiting += ast.iter_child_nodes(node)
+    return found & by_name.keys() - {module.name}
+
+
+def missing_modules(modules: Iterable[Module]) -> list[str]:
+    """Return the imports of modules that are not there, in functions, too: nobody loads these."""
+    modules = list(modules)
+    there = {module.name for module in modules}
+    packages = {name.split(".")[0] for name in there}
+    faults = []
+    for module in modules:
+        for node in module.nodes:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names = [node.module]
+            faults += [
+                f"{module.path}:{getattr(node, 'lineno', 1)}: {name}"
+                for name in names
+                if name.split(".")[0] in packages and name not in there
+            ]
+    return faults
+
+
 def repeated_classes(modules: Iterable[Module]) -> list[str]:
     """Return the public names that two classes share."""
     places = defaultdict(list)
@@ -462,6 +519,7 @@ def all_faults(modules: list[Module]) -> Mapping[str, list[str]]:
         ),
         "the station never names the page": reaches(modules, "edge.station", "edge.hmi"),
         "only app builds station and page": builders_of_the_page(modules),
+        "no circle of files": import_circles(modules),
         "no public class name twice": repeated_classes(modules),
         "long constructors take names": long_constructors(modules),
         "long functions take names": long_functions(modules),
