@@ -87,7 +87,7 @@ def export_recipe(
     """Write a version into one file, whole or not at all.
 
     Args:
-        images: also those it was taught with.
+        images: also those that it was taught with, and no others of its recipe.
         key: signs the manifest.
         stations: patterns of those that it is meant for; None for all.
 
@@ -104,7 +104,7 @@ def export_recipe(
         if (version.folder / name).exists()
     }
     if images:
-        files |= _find_images(recipes.images(version.name))
+        files |= _find_images(recipes, version)
     named: dict[str, ArchivedFile] = {}
     try:
         with (
@@ -140,7 +140,8 @@ def import_recipe(
 ) -> RecipeVersion:
     """Take a version in from a file; it is not in force yet.
 
-    One that is there already, whatever its number, is returned and not taken in again.
+    One that is there already, whatever its number, is returned and not taken in again, but for its
+    images.
 
     Args:
         public_key: that must have signed file and bundle; None asks for no signature.
@@ -205,9 +206,10 @@ def is_signed(path: Path) -> bool:
         return SIGNATURE in archive.namelist()
 
 
-def _find_images(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*")) if folder.is_dir() else []:
+def _find_images(recipes: RecipeFolder, version: RecipeVersion) -> dict[str, Path]:
+    """Return the images of a version, by their place in the file."""
+    folder, found = recipes.images(version.name), dict[str, Path]()
+    for file in recipes.version_images(version):
         place = f"{IMAGES_FOLDER}/{file.relative_to(folder).as_posix()}"
         if file.is_file() and not file.is_symlink() and not _place_fault(place):
             found[place] = file
@@ -315,17 +317,18 @@ def _import(
                 "here first."
             )
     brought = RecipeVersion(content, source)
+    places = {file.relative_to(unpacked / IMAGES_FOLDER).as_posix(): file for file in images}
     for kept in recipes.versions(content.name) if number is None else ():
         there = recipes.load(content.name, kept)
         if _inspects_like(there, brought):
-            _move(images, unpacked / IMAGES_FOLDER, own)
+            if places:
+                recipes.add_images(there, places, max_images)
             return there
 
     def build(folder: Path) -> None:
         for file in source.iterdir():
             file.rename(folder / file.name)
 
-    places = {file.relative_to(unpacked / IMAGES_FOLDER).as_posix(): file for file in images}
     return recipes.publish(
         content, build, public_key, images=places, max_images=max_images, number=number
     )
@@ -342,13 +345,6 @@ def _inspects_like(first: RecipeVersion, second: RecipeVersion) -> bool:
 
 def _mask_bytes(version: RecipeVersion) -> bytes | None:
     return version.mask.read_bytes() if version.mask is not None else None
-
-
-def _move(files: list[Path], source: Path, target: Path) -> None:
-    for file in files:
-        place = target / file.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file.replace(place)
 
 
 def _refused(path: Path, why: str) -> ArchiveRefused:

@@ -152,6 +152,46 @@ class RecipeFolder:
         there = self._contents(version.name)
         return [content for content in taught.contents if content not in there]
 
+    def version_images(self, version: RecipeVersion) -> list[Path]:
+        """Return what a version was taught with, as far as it is kept.
+
+        Of one that was not taught here, what lies there under names of its own.
+
+        Raises:
+            RecipeDamaged: what names its images cannot be read.
+        """
+        taught, there = read_taught(version.folder), self._contents(version.name)
+        if taught is not None:
+            return [path for content in taught.contents for path in there.get(content, ())]
+        called_by_content = {path for paths in there.values() for path in paths}
+        return sorted(set(self.images(version.name).rglob("*")) - called_by_content)
+
+    def add_images(
+        self, version: RecipeVersion, images: Mapping[str, Path], max_images: int | None = None
+    ) -> None:
+        """Bring images of a version that is there already; as ``publish`` does of a new one.
+
+        Args:
+            images: by the place in the folder of images.
+            max_images: that the recipe keeps; those of other versions make room, but for the one in
+                force. None removes none.
+
+        Raises:
+            OutputNotWritable: the disk refused it.
+        """
+        own = self.images(version.name)
+        try:
+            with (
+                self._brought_images(version.name, images) as brought,
+                _locked(self._path(version.name) / VERSIONS),
+            ):
+                if brought is not None:
+                    _move_all(brought, own)
+                if max_images is not None:
+                    self._bound_images(version.name, version.version, max_images)
+        except OSError as error:
+            raise not_writable(own, error) from error
+
     def _contents(self, name: str) -> dict[str, list[Path]]:
         """Return the files of kept images by the content that they are called by."""
         found: dict[str, list[Path]] = {}
@@ -182,8 +222,8 @@ class RecipeFolder:
                     _write_synced(target, path.read_bytes())
             yield brought
 
-    def _bound_images(self, name: str, newest: int, max_images: int) -> None:
-        """Remove images, so that those of the newest version have room; its caller has the lock.
+    def _bound_images(self, name: str, brought: int, max_images: int) -> None:
+        """Remove images, so that those of a version have room; its caller has the lock.
 
         The version is there by now, so what cannot be removed is logged.
         """
@@ -197,7 +237,7 @@ class RecipeFolder:
             removed = images_to_remove(
                 taught,
                 there,
-                always={version for version in (newest, self.in_force(name)) if version in taught},
+                always={version for version in (brought, self.in_force(name)) if version in taught},
                 max_images=max_images,
             )
             for content in removed:
@@ -208,7 +248,7 @@ class RecipeFolder:
             _sync(self.images(name))
             dropped = [version for version, images in taught.items() if images & removed]
             log.warning(
-                "recipe %s: %d images of earlier versions were removed, because recipes.max_images "
+                "recipe %s: %d images of other versions were removed, because recipes.max_images "
                 "is %d; no longer to be built again: version %s",
                 name,
                 len(removed),
@@ -216,7 +256,7 @@ class RecipeFolder:
                 ", ".join(map(str, dropped)) or "none",
             )
         except (OSError, RecipeError) as error:
-            log.warning("recipe %s: images of earlier versions are not bounded: %s", name, error)
+            log.warning("recipe %s: images of other versions are not bounded: %s", name, error)
 
     def load(self, name: str, version: int | None = None) -> RecipeVersion:
         """Return a version; None takes the one in force.

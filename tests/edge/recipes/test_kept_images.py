@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli.main import main
+from edge.recipes.archive import export_recipe, import_recipe
 from edge.recipes.content import RecipeContent
 from edge.recipes.errors import RecipeError
 from edge.recipes.folder import RecipeFolder, RecipeVersion, taught_place
@@ -118,3 +119,39 @@ def test_what_cannot_be_published_removes_nothing(shelf: Shelf) -> None:
     assert shelf.missing() == [0]
     shelf.teach(3, max_images=None)  # nobody says how many
     assert shelf.missing() == [0, 0]
+
+
+def test_a_file_has_the_images_of_its_version_alone(shelf: Shelf, tmp_path: Path) -> None:
+    first = shelf.teach(1, 2, max_images=None)
+    second = shelf.teach(2, 3, 4, max_images=None)
+    foreign = shelf.recipes.images("nut") / "from a colleague.png"
+    foreign.write_bytes(b"mine")
+    for version, count in ((first, 2), (second, 3)):
+        file = tmp_path / f"{version.version}.recipe"
+        manifest = export_recipe(shelf.recipes, version, file, images=True)
+        order = read_taught(version.folder)
+        assert order is not None
+        brought = {Path(place).stem for place in manifest.files if place.startswith("images/")}
+        assert brought == set(order.contents)
+        elsewhere = RecipeFolder(tmp_path / file.stem)
+        elsewhere.path.mkdir()
+        taken_in = import_recipe(elsewhere, file)
+        assert len(list(elsewhere.images("nut").iterdir())) == count
+        assert missing_images(elsewhere, "nut", taken_in.version) == 0
+
+
+def test_images_of_a_version_that_is_there_come_back_within_the_bound(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    file = tmp_path / "1.recipe"
+    export_recipe(shelf.recipes, shelf.teach(1, 2, 3, max_images=5), file, images=True)
+    shelf.teach(4, 5, max_images=5)
+    shelf.teach(6, 7, max_images=5)
+    assert shelf.missing() == [3, 0, 0]
+
+    assert import_recipe(shelf.recipes, file, max_images=5).version == 1
+    assert shelf.missing() == [0, 2, 0]  # they were asked for, and the oldest other makes room
+    assert len(list(shelf.recipes.images("nut").iterdir())) == 5
+    shelf.recipes.put_in_force("nut", 3)
+    import_recipe(shelf.recipes, file, max_images=4)
+    assert shelf.missing() == [0, 2, 0]  # neither those brought nor those of the one in force
