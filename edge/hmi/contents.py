@@ -359,6 +359,14 @@ class TrialSummary(Content):
     newest: list[TrialPart] = Field(description="newest first")
 
 
+class ContradictingMark(Content):
+    """A mark on an image that was taught as the opposite; the mark counts."""
+
+    mark: Literal["false_reject", "missed_defect"]
+    seq: int = Field(description="of the marked part")
+    number: int = Field(description="of the image")
+
+
 class TeachingStatus(Content):
     """What is being taught at this station."""
 
@@ -381,6 +389,9 @@ class TeachingStatus(Content):
     why_not: str = Field(default="", description="the newest of these was not taken")
     why_kind: NotTakenKind | None = Field(default=None, description="of that cause")
     why_data: dict[str, str | int] = Field(default={}, description="what its words name")
+    contradicted: list[ContradictingMark] = Field(
+        default=[], description="images that were taught as good and marked as a defect, or reverse"
+    )
     step: int = Field(default=0, description="of the build")
     refused: list[str] = Field(default=[], description="why the last build came to nothing")
     refused_kind: str = Field(default="", description="of that cause")

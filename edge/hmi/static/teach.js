@@ -52,6 +52,7 @@ function show() {
   $("teach-count").textContent = [t("teach_count", { n: number(taught), most: number(teaching.most) }), teaching.waiting && t("teach_waiting", { n: teaching.waiting })].filter(Boolean).join(" · ");
   for (const button of $("teach-automatic").children) button.setAttribute("aria-pressed", String(button.dataset.capturing === teaching.capturing));
   $("teach-not-taken").replaceChildren(...(teaching.not_taken ? [t("teach_not_taken", { n: teaching.not_taken }), " ", whyNot()] : []));
+  $("teach-contradicted").textContent = contradicted();
   $("teach-views-label").hidden = !teaching.may_view || taught > 8;
   if ($("teach-views-label").hidden) $("teach-views").checked = false;
   $("teach-step").textContent = building ? t("teach_step", { n: teaching.step }) : "";
@@ -65,6 +66,13 @@ function show() {
   showThumbs(taught);
   showLive();
   allow();
+}
+
+// Marks on images that were taught as the opposite, the first few of them.
+function contradicted() {
+  const found = teaching.contradicted, shown = found.slice(0, 3);
+  if (!found.length) return "";
+  return [...shown.map((one) => t(`teach_contradicted_${one.mark}`, { seq: number(one.seq), n: number(one.number) })), found.length > shown.length && t("teach_contradicted_more", { n: number(found.length - shown.length) }), t("teach_contradicted_sure")].filter(Boolean).join(" ");
 }
 
 // English has the cause in detail, other languages what kind of cause it is.

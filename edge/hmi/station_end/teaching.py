@@ -22,7 +22,7 @@ from edge.bundle.teacher import load_teacher
 from edge.contract.encoding import utc_text
 from edge.contract.event import Datum, Event, Severity
 from edge.contract.verdict import Recipe, Verdict
-from edge.errors import FrameUnsuitable, ImageUnreadable, StationError
+from edge.errors import FrameUnsuitable, ImageUnreadable, OutputNotWritable, StationError
 from edge.hmi.actions import (
     Actor,
     BeginTeaching,
@@ -42,6 +42,7 @@ from edge.hmi.actions import (
 from edge.hmi.contents import (
     CapturedImage,
     Capturing,
+    ContradictingMark,
     TeachingResult,
     TeachingStatus,
     TrialPart,
@@ -181,6 +182,7 @@ class Teaching:
                     "why_not": why.sentence if why is not None else "",
                     "why_kind": why.kind if why is not None else None,
                     "why_data": dict(why.data) if why is not None else {},
+                    "contradicted": list(session.contradicted),
                     "step": session.step,
                     "refused": list(session.refused),
                     "refused_kind": session.refused_kind,
@@ -196,6 +198,12 @@ class Teaching:
         Raises:
             StationError: it was not done; cause and next step.
         """
+        try:
+            return self._do(action, actor)
+        except OutputNotWritable as error:  # for which the page has words in each language
+            raise TeachingNotPossible(str(error), kind="disk") from error
+
+    def _do(self, action: TeachingAction, actor: Actor) -> TeachingChanged | CandidateReleased:
         match action:
             case BeginTeaching():
                 return self._begin(action, actor)
@@ -255,6 +263,7 @@ class Teaching:
             recipe=recipe,
             learning=session.learning,
             images=len(session.images),
+            contradicted=len(session.contradicted),
         )
         return self._changed(session)
 
@@ -291,7 +300,7 @@ class Teaching:
                 )
             kind = "missed_defect" if content in defective else "taught"
             self._add(session, read_image(path), kind, confirmed=content in confirmed)
-        known = len(session.images)
+        learns = False
         for part in marked:
             if part.path is None or not Path(part.path).exists():
                 session.not_taken += 1
@@ -305,18 +314,42 @@ class Teaching:
                 sentence = f"part {part.seq} is marked, but its image cannot be read."
                 session.why_not = NotTaken("image_gone", sentence, {"seq": part.seq})
                 continue
-            good = part.mark == "false_reject"
-            self._add(session, pixels, part.mark, seq=part.seq, confirmed=good)
-        if len(session.images) == known:
+            learns = self._add_marked(session, part, pixels) or learns
+        if not learns:
             raise TeachingNotPossible(
                 f"there are no marked parts of {session.recipe!r} that it was not taught "
-                "with. Mark parts that were judged wrongly; their images must be there "
+                "with in this way. Mark parts that were judged wrongly; their images must be there "
                 "(snapshots.recent_hours).",
                 kind="nothing_marked",
                 recipe=session.recipe,
             )
 
         self._fill_beside(session, {part.seq for part in marked})
+
+    def _add_marked(self, session: TeachingSession, part: MarkedImage, pixels: Pixels) -> bool:
+        """Take a marked part into a session; tell whether its mark says anything new.
+
+        Where the very same image was taught before, the mark counts: it is what somebody says of it
+        now. One that contradicts is named, because one of the two is wrong.
+        """
+        good = part.mark == "false_reject"
+        number = session.contents.get(pixels_hash(pixels))
+        if number is None:
+            count = len(session.images)
+            self._add(session, pixels, part.mark, seq=part.seq, confirmed=good)
+            return len(session.images) > count
+        index = [image.number for image in session.images].index(number)
+        before = session.images[index]
+        if before.kind == part.mark or (good and before.confirmed):
+            return False
+        if before.is_learned != good:
+            session.contradicted.append(
+                ContradictingMark(mark=part.mark, seq=part.seq, number=number)
+            )
+        session.images[index] = before.model_copy(
+            update={"kind": part.mark, "confirmed": good, "seq": part.seq}
+        )
+        return True
 
     def _fill_beside(self, session: TeachingSession, marked: Collection[int]) -> None:
         """Add parts of the line that nobody marked: the threshold is held against them, too."""

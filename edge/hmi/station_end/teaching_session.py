@@ -10,6 +10,7 @@ from edge.hmi.actions import InspectedPart
 from edge.hmi.contents import (
     CapturedImage,
     Capturing,
+    ContradictingMark,
     NotTakenKind,
     PartPlace,
     PartsCompared,
@@ -103,6 +104,7 @@ class TeachingSession:
         size: shape of every image.
         look: of the newest image; ``before`` of the newest frame.
         asked: images that were asked for one by one; of frames from ``asked_ns`` on.
+        contradicted: images that people marked as the opposite of what they were taught as.
         builds: begun ones.
         building_of, built_of: numbers of the images of the build that runs, and of the candidate.
         refused, refused_kind, refused_data: why the newest build came to nothing.
@@ -126,6 +128,7 @@ class TeachingSession:
     asked_ns: int = 0
     not_taken: int = 0
     why_not: NotTaken | None = None
+    contradicted: list[ContradictingMark] = field(default_factory=list)
     builds: int = 0
     building_of: frozenset[int] = frozenset()
     built_of: frozenset[int] = frozenset()
