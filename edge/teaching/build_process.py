@@ -20,7 +20,7 @@ from pydantic import Field
 
 from edge.atomic_files import write_all
 from edge.bundle.manifest import AlignMode, Crop, ThresholdMethod, load_bundle
-from edge.errors import StationError
+from edge.errors import OutputNotWritable, StationError
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
 from edge.inspection.criteria import Limits
@@ -261,7 +261,7 @@ def main() -> int:
         _send(
             BuildReport(
                 refused=str(error).splitlines(),
-                refused_kind=error.kind,
+                refused_kind="disk" if isinstance(error, OutputNotWritable) else error.kind,
                 refused_data=dict(error.data),
             )
         )
