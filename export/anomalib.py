@@ -65,7 +65,7 @@ from export.variants import (
     make_all,
     why_not,
 )
-from training.data.opening import open_judging
+from training.data.open_data_set import open_judging
 from training.data.samples import Sample
 from training.metrics import exact_interval, share_text
 

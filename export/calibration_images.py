@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import InputSpec
 from export.errors import CalibrationUnusable
 from export.parity_gate import Engine, Images
-from training.data.beforehand import report_unused_in
+from training.data.data_notices import report_unused_in
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import GOOD, Sample, images_below
 from training.errors import DataError

@@ -8,11 +8,11 @@ import numpy as np
 
 from edge.bundle.manifest import InputSpec
 from export.parity_gate import Engine, Images
+from training.calibrated_fit import rests_on_test
 from training.checkpoint import Checkpoint
 from training.data.loading import prepare_sample, read_sample
-from training.data.opening import open_judging
+from training.data.open_data_set import open_judging
 from training.data.samples import Sample
-from training.fitted import rests_on_test
 from training.seen_images import Role, SeenImages, phrase, sift
 
 # Bound of memory; of more images those spread evenly are taken.

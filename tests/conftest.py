@@ -32,7 +32,7 @@ LONG_FILES = (
     "export/test_long_images.py",
     "export/test_bundle.py",
     "export/test_mean_correction.py",
-    "training/test_trained_fitting.py",
+    "training/test_gradient_fit.py",
     "training/test_bad_input.py",
     "training/test_cli.py",
     "edge/station/test_chaos.py",

@@ -182,7 +182,7 @@ def test_training_and_export_reach_nothing(tmp_path: Path) -> None:
         f"training.cli fit {fit} --backbone timm:test_resnet --weights {write_timm(tmp_path)}"
         f" --set bank_size=40 --no-report -o {trained}",
         # In a process of its own the benchmark's fit shows what this one would do there.
-        before="import training.sweep, training.trial as trial; "
+        before="import training.sweep, training.measured_fit as trial; "
         "training.sweep.run_trial = trial.measure",
     )
     assert quiet(traced(tmp_path / "traced", *command))

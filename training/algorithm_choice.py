@@ -25,7 +25,7 @@ from edge.teaching.outliers import far_above
 from training.alignment import check_alignment, find_locator
 from training.components.backbones import Weights, find_weights
 from training.config import AUTO_ALGORITHM, FitConfig
-from training.confirmed import confirmed_images
+from training.confirmed_images import confirmed_images
 from training.data.content import image_hash
 from training.data.image_sizes import image_sizes
 from training.data.loading import first_sight, prepare_sample, read_sample
@@ -34,14 +34,14 @@ from training.data.splitting import split_off
 from training.data.synthetic_defects import KINDS, Flaw
 from training.errors import DataError, SettingError
 from training.evaluation import TorchPredictor, score_samples
-from training.fitting import fit_statistical
+from training.fit_pipeline import check_threshold, find_device, input_size
 from training.input_size import median_shape
-from training.making import check_threshold, find_device, input_size
 from training.metrics.clustered import ClusteredScores, auroc_gain, clustered_auroc
 from training.models.anomaly_model import StatisticalModel
 from training.models.building import build_model, make_settings, side_unit
 from training.models.registry import find_algorithm
 from training.size_text import Size, size_fault, size_text
+from training.statistical_fit import fit_statistical
 
 DEFAULT = "patchcore"
 _OTHERS = ("dfm", "padim")

@@ -9,14 +9,14 @@ from pydantic import ValidationError
 
 from edge.bundle.manifest import SplitMetrics
 from edge.validation import in_words
+from training.calibrated_fit import fitted, rests_on_test
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.config import load_fit_config
-from training.data.opening import open_judging
+from training.data.open_data_set import open_judging
 from training.data.settings import DataSettings
 from training.errors import SettingError
 from training.evaluation import TorchPredictor, score_samples, split_metrics
-from training.fitted import fitted, rests_on_test
-from training.making import find_device
+from training.fit_pipeline import find_device
 from training.seen_images import Role, phrase
 
 log = logging.getLogger(__name__)

@@ -18,12 +18,12 @@ from optuna.trial import Trial, TrialState
 from training.code_version import code_version
 from training.components.backbones import CACHE, DOWNLOAD, weights_identity
 from training.config import FitConfig, taking_good_as_good
-from training.confirmed import confirmed_images
-from training.data.opening import data_identity
+from training.confirmed_images import confirmed_images
+from training.data.open_data_set import data_identity
 from training.errors import SettingError
+from training.measured_fit import run_trial
 from training.models.registry import all_algorithms, find_algorithm
 from training.studies import ERROR, OpenStudy, enqueue, work_off
-from training.trial import run_trial
 
 FIGURES = (
     *("image_auroc", "pixel_auroc", "aupro"),

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from edge.bundle.manifest import AlignMode, Crop, Levels
 from edge.yaml_lines import Location, SettingsFile, read_settings_file
 from training.components.backbones import CACHE, DOWNLOAD
-from training.data.opening import ValidateOn
+from training.data.open_data_set import ValidateOn
 from training.data.settings import DataSettings
 from training.errors import SettingError
 from training.input_size import SizeChoice, parse_size_choice

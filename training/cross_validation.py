@@ -19,9 +19,9 @@ from training.data.content import image_hash
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import Sample
 from training.evaluation import Scored, TorchPredictor, score_samples
-from training.fitting import BATCH_SIZE, Learning
-from training.memory import naming_settings
 from training.models.anomaly_model import StatisticalModel
+from training.out_of_memory import naming_settings
+from training.statistical_fit import BATCH_SIZE, Learning
 
 # Of prepared images, and of their features; more are read and extracted anew for every fold.
 _ROOM_BYTES = 2**29

@@ -15,8 +15,8 @@ from edge.teaching.outliers import MIN_FOR_OUTLIERS, far_above
 from training.calibration import Calibration
 from training.cross_validation import cross_validated, make_folds
 from training.data.content import image_hash
+from training.data.disjoint_splits import named
 from training.data.samples import Sample, Splits
-from training.data.sharing import named
 from training.errors import DataError
 from training.evaluation import Scored
 from training.leave_one_out import suspicious_good

@@ -9,9 +9,9 @@ import torch
 
 from edge.bundle.manifest import InputSpec
 from edge.inspection.frame_prediction import view_frame
+from training.data.disjoint_splits import named
 from training.data.loading import prepare_sample, read_mask, read_sample
 from training.data.samples import Sample, Splits
-from training.data.sharing import named
 from training.data.splitting import split_off
 from training.models.trained_model import MarkedImages
 

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from training.code_version import code_version
 from training.components.backbones import weights_identity
 from training.config import FitConfig, parse_assignments
-from training.data.opening import data_identity
+from training.data.open_data_set import data_identity
 from training.errors import SettingError, TrialFailed
+from training.measured_fit import run_trial
 from training.models.registry import find_algorithm
 from training.studies import ERROR, OpenStudy, work_off
-from training.trial import run_trial
 
 # Under which a study notes what it holds.
 _DIGEST = "search"

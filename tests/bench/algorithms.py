@@ -15,13 +15,13 @@ from training.algorithm_choice import choice_lines, with_chosen_algorithm
 from training.components.backbones import find_weights
 from training.config import AUTO_ALGORITHM, FitConfig, load_fit_config
 from training.data.loading import first_sight
-from training.data.opening import open_splits
+from training.data.open_data_set import open_splits
 from training.data.samples import Sample, Splits
 from training.evaluation import TorchPredictor, score_samples
-from training.fitting import fit_statistical
 from training.metrics import auroc, auroc_interval
 from training.models.anomaly_model import StatisticalModel
 from training.models.building import build_model, make_settings
+from training.statistical_fit import fit_statistical
 
 FITTED, JUDGED = 100, 60
 

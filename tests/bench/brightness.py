@@ -19,10 +19,10 @@ from edge.inspection.inspector import Inspector
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
 from training.data.loading import read_sample
-from training.data.opening import open_splits
+from training.data.open_data_set import open_splits
 from training.data.samples import Sample
 from training.evaluation import TorchPredictor
-from training.making import fit_checkpoint
+from training.fit_pipeline import fit_checkpoint
 from training.metrics.scores import auroc
 
 GAINS = (0.85, 1.0, 1.15)

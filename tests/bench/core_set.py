@@ -10,7 +10,7 @@ from torch import Tensor
 from training.checkpoint import load_checkpoint
 from training.components.k_center_greedy import k_center_greedy
 from training.data.loading import prepared_batches
-from training.data.opening import open_splits
+from training.data.open_data_set import open_splits
 from training.models.patchcore import PatchCore
 
 

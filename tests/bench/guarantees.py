@@ -20,7 +20,7 @@ from training.config import FitConfig
 from training.data.samples import GOOD, Sample, Splits, images_in
 from training.data.settings import DataSettings
 from training.evaluation import TorchPredictor, score_samples
-from training.making import fit_checkpoint
+from training.fit_pipeline import fit_checkpoint
 
 FITTED = 100
 CONFIDENCE = 0.95

@@ -17,11 +17,11 @@ import torch
 from edge.bundle.manifest import SplitMetrics
 from training.components.remembered_features import RememberedFeatures
 from training.config import FitConfig, taking_good_as_good
-from training.data.opening import open_splits
+from training.data.open_data_set import open_splits
 from training.data.settings import DataSettings
 from training.evaluation import TorchPredictor, score_samples
 from training.figures import SplitTotals
-from training.making import fit_checkpoint
+from training.fit_pipeline import fit_checkpoint
 from training.metrics import auroc
 from training.metrics.intervals import Interval, auroc_interval, bootstrap_interval
 from training.metrics.scores import Labels, Scores

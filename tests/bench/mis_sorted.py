@@ -21,7 +21,7 @@ from training.data.samples import GOOD, Sample, Splits, images_in
 from training.data.settings import DataSettings
 from training.data.splitting import split_off
 from training.evaluation import TorchPredictor, score_samples
-from training.making import fit_checkpoint
+from training.fit_pipeline import fit_checkpoint
 from training.metrics import share_text
 
 # As of a plain folder.

@@ -36,13 +36,13 @@ from edge.teaching.part_reference import (
 from tests.support.turned_part import moved
 from training.components.backbones import find_weights
 from training.data.loading import first_sight, read_sample
-from training.data.opening import open_splits
+from training.data.open_data_set import open_splits
 from training.data.samples import Sample
 from training.evaluation import TorchPredictor, score_samples
-from training.fitting import fit_statistical
 from training.metrics.scores import auroc
 from training.models.anomaly_model import StatisticalModel
 from training.models.building import build_model, make_settings
+from training.statistical_fit import fit_statistical
 
 SHIFT, MARGIN = 0.15, 160  # of the sides, and pixels around them
 TILE = 240, 300  # width and height, as all are laid on the belt

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support.small_training import batch, unfitted
+from training.gradient_fit import fit_trained, is_first_process
 from training.models.trained_model import TrainedModel
-from training.trained_fitting import fit_trained, is_first_process
 from training.training_images import TrainingImages
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from tests.support.once import done_once
 from training.components.backbones import Weights, build_backbone
+from training.gradient_fit import fit_trained
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
 from training.models.building import adopt_tensors, build_model, make_settings
 from training.models.trained_model import TrainedModel
-from training.trained_fitting import fit_trained
 from training.training_images import TrainingImages
 
 SIDE = 64

@@ -49,7 +49,7 @@ COMMANDS = {
 RUN_AS_MAIN = {
     *("edge.hmi.server.main", "edge.hmi.window.main", "edge.inspection.graph_trial"),
     "edge.plc.opcua.main",
-    *("edge.teaching.build_process", "training.trial", "edge.fleet.cli"),
+    *("edge.teaching.build_process", "training.measured_fit", "edge.fleet.cli"),
     *("tests.support.fleet_stations", "tests.support.gige_camera_process"),
     "tests.support.journal_process",
     *("tests.support.recipe_process", "tests.support.relaying", "tests.support.shared_training"),
@@ -60,7 +60,7 @@ STATION = (
     *("anyio._backends._asyncio", "uvicorn.lifespan.off", "encodings.idna"),
 )
 TRAINING = (
-    *("training.commands.fit", "training.commands.test", "training.trial", "training.cli"),
+    *("training.commands.fit", "training.commands.test", "training.measured_fit", "training.cli"),
     "tests.support.shared_training",
 )
 EXPORT = (

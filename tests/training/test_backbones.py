@@ -273,7 +273,7 @@ def test_torchs_compiler_is_loaded_when_it_is_needed_and_not_before(
     in_new_process: RunCode,
 ) -> None:
     code = (
-        "import sys, training.checkpoint, training.fitted\n"
+        "import sys, training.checkpoint, training.calibrated_fit\n"
         "from torchvision.ops.roi_align import is_compile_supported\n"
         "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)\n"
         "supported = is_compile_supported('cpu')\n"

@@ -10,7 +10,7 @@ from tests.support.small_training import good_image, write, write_folder, write_
 from tests.training.conftest import fit_arguments
 from tests.training.test_bad_input import failed
 from training.cli import main
-from training.data.beforehand import report_unused
+from training.data.data_notices import report_unused
 from training.data.near_duplicates import same_images
 from training.data.settings import DataSettings
 

@@ -26,8 +26,8 @@ from training.checkpoint import load_checkpoint
 from training.cli import main
 from training.config import FitConfig
 from training.errors import SettingError, TrialFailed
+from training.measured_fit import run_trial
 from training.studies import StudyPlace, enqueue, open_study, work_off
-from training.trial import run_trial
 
 USAGE, UNAVAILABLE, FAILED = 78, 69, 70
 
@@ -268,7 +268,7 @@ def find_fits(parent: int) -> list[int]:
             command = status.with_name("cmdline").read_bytes().replace(b"\0", b" ")
         except OSError:
             continue
-        if f"\nPPid:\t{parent}\n" in text and b"-m training.trial" in command:
+        if f"\nPPid:\t{parent}\n" in text and b"-m training.measured_fit" in command:
             found.append(int(status.parent.name))
     return found
 

@@ -242,7 +242,7 @@ import sys, torch
 from tests.support.small_training import batch, small_weights
 from training.components.backbones import Weights
 from training.models.building import build_model, make_settings
-from training.trial import peak_bytes
+from training.measured_fit import peak_bytes
 torch.set_num_threads(1)
 algorithm, side = sys.argv[1], 128
 few = {

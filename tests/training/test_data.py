@@ -31,7 +31,7 @@ from training.data.loading import (
     read_sample,
 )
 from training.data.mvtec_ad import MVTecAD
-from training.data.opening import ValidateOn, open_judging, open_splits
+from training.data.open_data_set import ValidateOn, open_judging, open_splits
 from training.data.samples import Sample, Splits
 from training.errors import DataError
 

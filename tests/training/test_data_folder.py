@@ -21,9 +21,9 @@ from tests.support.small_training import (
 from tests.training.conftest import fit_arguments
 from tests.training.test_data_sets import SETS
 from training.cli import main
-from training.data.beforehand import report_unused
+from training.data.data_notices import report_unused
 from training.data.loading import first_sight
-from training.data.opening import open_data_set, open_splits
+from training.data.open_data_set import open_data_set, open_splits
 from training.data.samples import Sample
 from training.data.settings import DataSettings, Layout
 from training.errors import DataError

@@ -24,7 +24,7 @@ from tests.support.small_training import (
 from training.data.cifar10 import CATEGORIES, read_record
 from training.data.content import fingerprint
 from training.data.loading import check_readable, read_frame_mask, read_sample
-from training.data.opening import (
+from training.data.open_data_set import (
     ADAPTERS,
     ValidateOn,
     open_data_set,

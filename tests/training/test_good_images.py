@@ -11,14 +11,14 @@ from tests.support.decoding import decode_file
 from tests.support.small_training import FEW, STATISTICAL, defective_image, good_image, write
 from tests.training.conftest import fit_arguments
 from training.benchmark import plan
+from training.calibrated_fit import fitted
 from training.checkpoint import Checkpoint, Description, load_checkpoint
 from training.cli import main
 from training.config import FitConfig, load_fit_config
 from training.cross_validation import make_folds
-from training.data.opening import open_splits
+from training.data.open_data_set import open_splits
 from training.data.samples import GOOD, Sample
 from training.data.splitting import split_off
-from training.fitted import fitted
 
 
 def good_folder(root: Path, count: int) -> Path:

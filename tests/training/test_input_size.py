@@ -15,6 +15,7 @@ from training.cli import main
 from training.config import FitConfig
 from training.data.loading import first_sight
 from training.data.samples import GOOD, Sample, Splits
+from training.fit_pipeline import input_size
 from training.input_size import (
     SideUnit,
     choose_size,
@@ -23,7 +24,6 @@ from training.input_size import (
     parse_size_choice,
     size_advice,
 )
-from training.making import input_size
 from training.models.building import make_settings
 
 

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from tests.support.decoding import decode_file
 from tests.support.small_training import defective_image, write, write_folder
-from training.data.beforehand import report_unused
+from training.data.data_notices import report_unused
 from training.data.loading import first_sight, read_mask
 from training.data.masks import mask_area, reduced
 from training.data.samples import Sample

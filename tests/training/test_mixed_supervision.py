@@ -28,11 +28,12 @@ from training.checkpoint import load_checkpoint
 from training.cli import main
 from training.config import FitConfig
 from training.data.loading import first_sight
-from training.data.opening import open_new, open_splits
+from training.data.open_data_set import open_new, open_splits
 from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings
 from training.errors import DataError, SettingError
-from training.making import fit_checkpoint, open_fit
+from training.fit_pipeline import fit_checkpoint, open_fit
+from training.gradient_fit import fit_trained
 from training.marked_images import held_against, read_marked, with_learned_defects
 from training.metrics.scores import auroc
 from training.models.anomaly_model import AnomalyModel
@@ -40,7 +41,6 @@ from training.models.supersimplenet import SuperSimpleNet
 from training.models.trained_model import MarkedImages, TrainedModel
 from training.seen_images import SeenImages, seen
 from training.state_file import StateFile
-from training.trained_fitting import fit_trained
 from training.training_images import TrainingImages
 
 CPU = torch.device("cpu")

@@ -41,7 +41,7 @@ from training.components.gaussian_smoothing import GaussianSmoothing
 from training.config import FitConfig
 from training.data.loading import first_sight
 from training.errors import SettingError
-from training.making import NO_BACKBONE, fit_checkpoint
+from training.fit_pipeline import NO_BACKBONE, fit_checkpoint
 from training.models.anomaly_model import AnomalyModel, Prediction, StatisticalModel
 from training.models.building import make_settings
 from training.models.dfkde import DFKDE

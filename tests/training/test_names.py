@@ -17,7 +17,7 @@ from tests.training.test_data_sets import (
 )
 from training.checkpoint import load_checkpoint
 from training.cli import main
-from training.data.opening import open_data_set, open_splits
+from training.data.open_data_set import open_data_set, open_splits
 from training.data.settings import DataSettings
 
 # What a Windows archive of 양품 holds, unpacked on Linux.

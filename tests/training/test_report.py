@@ -17,10 +17,10 @@ from edge.inspection.inspector import Inspector
 from tests.support.small_training import good_image, write_folder
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.cli import main
-from training.data.opening import open_judging
+from training.data.open_data_set import open_judging
 from training.data.settings import DataSettings
 from training.evaluation import TorchPredictor
-from training.making import find_device
+from training.fit_pipeline import find_device
 from training.report.charts import points_chart, roc_chart, score_histogram
 from training.report.evidence import MISSED, Evidence, Gallery, ImageRow, gather
 from training.report.page import Subject, report_page

@@ -10,7 +10,7 @@ import torch
 from tests.support.small_training import SIDE, good_image, write, write_mvtec, write_weights
 from training.components.backbones import build_backbone
 from training.config import FitConfig
-from training.making import fit_checkpoint
+from training.fit_pipeline import fit_checkpoint
 
 
 def stfpm(root: Path, **changes: object) -> FitConfig:

@@ -13,10 +13,10 @@ from export.bundle import export_bundle
 from tests.support.small_training import write_mvtec, write_weights
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
-from training.data.opening import open_splits
+from training.data.open_data_set import open_splits
 from training.errors import DataError, SettingError
 from training.evaluation import TorchPredictor, score_samples
-from training.making import find_device, fit_checkpoint
+from training.fit_pipeline import find_device, fit_checkpoint
 
 TILE = 48
 

@@ -11,7 +11,7 @@ from edge.bundle.manifest import TileSpec
 from edge.imaging.frame import PixelFormat
 from tests.support.small_training import batch, write_mvtec
 from training.data.loading import first_sight
-from training.data.opening import open_splits
+from training.data.open_data_set import open_splits
 from training.data.samples import Sample
 from training.errors import DataError
 from training.training_images import TrainingImages

@@ -12,7 +12,7 @@ import yaml
 from edge.imaging.frame import PixelFormat
 from tests.support.small_training import defective_image, good_image, write, write_folder
 from training.data.loading import first_sight, prepared_batches
-from training.data.opening import open_splits
+from training.data.open_data_set import open_splits
 from training.data.settings import DataSettings
 from training.errors import DataError, SettingError
 from training.transforms import RandomView, parse_transforms, transform_image

@@ -11,7 +11,7 @@ from edge.system.log_output import print_line
 from training.benchmark import BenchmarkRow, plan, run_benchmark
 from training.commands.options import data_options
 from training.config import FitConfig, load_fit_config, parse_assignments
-from training.data.beforehand import report_unused
+from training.data.data_notices import report_unused
 from training.errors import SettingError
 from training.report.tables import write_benchmark
 from training.studies import StudyPlace, open_study

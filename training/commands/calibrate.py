@@ -8,17 +8,17 @@ import numpy as np
 from edge.atomic_files import write_whole
 from edge.system.log_output import print_line
 from edge.teaching.guarantees import guarantee_sentence
+from training.calibrated_fit import calibrated_on, masked, rests_on_test, scores
 from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.commands.options import check_outputs, data_settings
 from training.commands.reporting import save_page
-from training.confirmed import check_confirmed, confirmed_images
-from training.data.beforehand import report_unused
+from training.confirmed_images import check_confirmed, confirmed_images
 from training.data.content import fingerprint, image_hash
-from training.data.opening import Opened, ValidateOn, open_new
+from training.data.data_notices import report_unused
+from training.data.open_data_set import Opened, ValidateOn, open_new
 from training.evaluation import TorchPredictor
-from training.fitted import calibrated_on, masked, rests_on_test, scores
-from training.making import find_device
+from training.fit_pipeline import find_device
 from training.metrics import share_text
 from training.report.charts import score_histogram
 from training.report.evidence import gather

@@ -8,16 +8,16 @@ from edge.redaction import readable
 from edge.system.log_output import print_line
 from edge.teaching.guarantees import guarantee_sentence
 from training.algorithm_choice import choice_lines
+from training.calibrated_fit import fitted
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.commands.options import check_outputs, fit_options
 from training.commands.reporting import make_figures, write_report
 from training.config import FitConfig, load_fit_config
-from training.data.beforehand import report_unused
+from training.data.data_notices import report_unused
 from training.data.samples import Sample, Splits
-from training.fitted import fitted
-from training.making import open_fit
+from training.fit_pipeline import open_fit
+from training.gradient_fit import is_first_process
 from training.tracking import open_trackers, read_numbers
-from training.trained_fitting import is_first_process
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -11,11 +11,11 @@ from edge.inspection.decision import Result
 from edge.inspection.overlay import draw_overlay
 from edge.system.log_output import print_line
 from training.checkpoint import load_checkpoint
-from training.data.beforehand import report_unused_in
+from training.data.data_notices import report_unused_in
 from training.data.samples import Sample, images_in
 from training.errors import DataError
 from training.evaluation import Inspected, TorchPredictor, inspect_samples
-from training.making import find_device
+from training.fit_pipeline import find_device
 
 
 def run(arguments: argparse.Namespace) -> int:

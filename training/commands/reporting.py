@@ -17,7 +17,7 @@ from training.checkpoint import Checkpoint
 from training.data.loading import check_readable
 from training.data.samples import Sample
 from training.evaluation import TorchPredictor
-from training.making import find_device
+from training.fit_pipeline import find_device
 from training.report.evidence import Evidence, gather, unreadable_row
 from training.report.page import Subject, report_page
 from training.report.poses import Poses, find_poses

@@ -6,7 +6,7 @@ from edge.system.log_output import print_line
 from training.commands.benchmark import command_line, prepare_output, study_place
 from training.commands.options import fit_options
 from training.config import load_config, taking_good_as_good
-from training.data.beforehand import report_unused
+from training.data.data_notices import report_unused
 from training.errors import SettingError
 from training.report.tables import write_sweep
 from training.studies import ERROR, OpenStudy, open_study

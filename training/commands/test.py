@@ -10,14 +10,14 @@ from edge.atomic_files import write_whole
 from edge.csv_table import write_rows
 from edge.redaction import readable
 from edge.system.log_output import print_line
+from training.calibrated_fit import rests_on_test
 from training.checkpoint import load_checkpoint
 from training.commands.options import check_outputs, data_settings
 from training.commands.reporting import make_figures, save_page
-from training.data.beforehand import report_unused
-from training.data.opening import Opened, open_judging
+from training.data.data_notices import report_unused
+from training.data.open_data_set import Opened, open_judging
 from training.evaluation import TorchPredictor
-from training.fitted import rests_on_test
-from training.making import find_device
+from training.fit_pipeline import find_device
 from training.report.evidence import Evidence, ImageRow, gather
 from training.seen_images import Role, phrase, sift
 

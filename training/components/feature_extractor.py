@@ -10,7 +10,7 @@ from training.components.timm_backbones import BackboneTraits, timm_traits
 from training.components.torchvision_operators import load_torchvision
 from training.errors import SettingError
 from training.input_size import nearest_size
-from training.memory import naming_settings
+from training.out_of_memory import naming_settings
 from training.size_text import size_text
 
 load_torchvision()

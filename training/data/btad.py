@@ -8,7 +8,7 @@
 
 from pathlib import Path
 
-from training.data.adapting import (
+from training.data.layout_files import (
     category_folder,
     demanded,
     find_masks,

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.adapting import demanded_file, unknown_category
+from training.data.layout_files import demanded_file, unknown_category
 from training.data.samples import GOOD, Sample, Splits
 from training.data.shares import VALIDATION_SHARE
 from training.errors import DataError

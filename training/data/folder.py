@@ -19,7 +19,7 @@ from edge.imaging.folder_names import (
     is_called,
     written,
 )
-from training.data.adapting import good_samples, set_name
+from training.data.layout_files import good_samples, set_name
 from training.data.samples import (
     GOOD,
     Sample,

@@ -11,7 +11,7 @@ from pathlib import Path
 from edge.errors import ImageUnreadable
 from edge.imaging.folder_names import written
 from edge.imaging.image_files import read_image
-from training.data.adapting import demanded, set_name
+from training.data.layout_files import demanded, set_name
 from training.data.masks import mask_area
 from training.data.samples import GOOD, Sample, Splits, subfolders
 from training.data.shares import VALIDATION_SHARE

@@ -13,7 +13,7 @@ The folders may be written in any case, ``good`` be called by another usual name
 from pathlib import Path
 
 from edge.imaging.folder_names import GOOD_NAMES, folder_called, is_called, written
-from training.data.adapting import category_folder, good_samples, set_name
+from training.data.layout_files import category_folder, good_samples, set_name
 from training.data.samples import GOOD, Sample, Splits, images_below, subfolders
 from training.data.shares import VALIDATION_SHARE
 from training.errors import DataError

@@ -10,8 +10,8 @@ from pathlib import Path
 from edge.errors import ConfigurationError
 from edge.recipes.folder import IMAGES
 from edge.teaching.recipe_images import is_recipe, recipe_images
-from training.data.adapting import find_masks, set_name
 from training.data.folder import Folder
+from training.data.layout_files import find_masks, set_name
 from training.data.samples import GOOD, Sample, images_in
 from training.errors import DataError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.adapting import (
+from training.data.layout_files import (
     demanded,
     demanded_file,
     unknown_category,

@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 
 from edge.imaging.folder_names import existing, written
-from training.data.adapting import demanded_file, unknown_category
+from training.data.layout_files import demanded_file, unknown_category
 from training.data.samples import GOOD, Sample, Splits, images_in
 from training.data.shares import VALIDATION_SHARE
 from training.errors import DataError

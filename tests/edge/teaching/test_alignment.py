@@ -19,7 +19,7 @@ from tests.support.turned_part import DEFECT, HEIGHT, WIDTH, Laid, anywhere, bra
 from training.alignment import agreed_locator, find_locator, found_parts
 from training.config import load_fit_config
 from training.data.loading import first_sight
-from training.data.opening import open_splits
+from training.data.open_data_set import open_splits
 
 UPRIGHT = Laid(WIDTH / 2, HEIGHT / 2, 0.0)
 ROI = f"{WIDTH // 2 - 50},{HEIGHT // 2 - 34},100,68"

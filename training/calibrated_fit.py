@@ -12,23 +12,23 @@ from training.algorithm_choice import with_chosen_algorithm
 from training.calibration import EarlierCalibration, calibrate
 from training.checkpoint import Checkpoint
 from training.config import FitConfig
-from training.data.opening import ValidateOn
+from training.data.open_data_set import ValidateOn
 from training.data.samples import Sample, Splits
 from training.data.settings import DataSettings
 from training.errors import SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
-from training.good_images import make_calibration_check, refuse_suspects, warn_about
-from training.making import (
+from training.fit_pipeline import (
     find_device,
     fit_checkpoint,
     joined_images,
     open_fit,
     validation_images,
 )
+from training.good_images import make_calibration_check, refuse_suspects, warn_about
+from training.gradient_fit import OnEpoch
 from training.metrics import auroc, f1_max, f1_reject_all
 from training.seen_images import seen
 from training.threshold_option import ThresholdChoice
-from training.trained_fitting import OnEpoch
 
 
 def fitted(

@@ -15,14 +15,14 @@ from typing import Any
 
 from edge.errors import StationError
 from edge.inspection.frame_prediction import predict_frame
+from training.calibrated_fit import fitted
 from training.checkpoint import save_checkpoint
 from training.config import FitConfig
 from training.data.loading import read_sample
-from training.data.opening import no_test_images
+from training.data.open_data_set import no_test_images
 from training.errors import OutOfMemory, TrialFailed
 from training.evaluation import TorchPredictor
-from training.fitted import fitted
-from training.making import find_device, open_fit
+from training.fit_pipeline import find_device, open_fit
 from training.report.evidence import gather
 
 _TIMED_IMAGES = 20
@@ -50,7 +50,7 @@ def run_trial(config: FitConfig, on_test: bool, keep: Path | None = None) -> dic
         "keep": None if keep is None else str(keep.resolve()),
     }
     child = subprocess.Popen(
-        [sys.executable, "-m", "training.trial"],
+        [sys.executable, "-m", "training.measured_fit"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

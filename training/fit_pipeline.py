@@ -35,16 +35,15 @@ from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.components.backbones import Weights, find_weights
 from training.components.remembered_features import RememberedFeatures
 from training.config import AUTO_ALGORITHM, FitConfig
-from training.confirmed import check_confirmed, confirmed_images
+from training.confirmed_images import check_confirmed, confirmed_images
 from training.data.content import content_hashes, fingerprint
 from training.data.image_sizes import image_sizes
 from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
-from training.data.opening import ValidateOn, open_splits
+from training.data.open_data_set import ValidateOn, open_splits
 from training.data.samples import Sample, Splits
 from training.data.splitting import split_off
 from training.errors import DataError, SettingError
 from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
-from training.fitting import fit_statistical
 from training.good_images import (
     GoodImages,
     is_cross_validated,
@@ -53,6 +52,7 @@ from training.good_images import (
     refuse_suspects,
     without,
 )
+from training.gradient_fit import OnEpoch, fit_trained
 from training.input_size import ChosenSize, SideUnit, choose_size, median_shape, size_advice
 from training.marked_images import held_against, read_marked, with_learned_defects
 from training.models.anomaly_model import AnomalyModel, StatisticalModel
@@ -61,7 +61,7 @@ from training.models.registry import find_algorithm
 from training.models.trained_model import MarkedImages, TrainedModel, TrainedSettings
 from training.seen_images import SeenImages, seen
 from training.state_file import StateFile, training_identity
-from training.trained_fitting import OnEpoch, fit_trained
+from training.statistical_fit import fit_statistical
 from training.training_images import TrainingImages
 
 _Item = TypeVar("_Item")

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from training.data.content import image_hash
+from training.data.disjoint_splits import named
 from training.data.samples import Sample
-from training.data.sharing import named
 from training.errors import SettingError
 
 LIST_SUFFIX = ".txt"

@@ -11,13 +11,13 @@ from edge.imaging.image_files import read_image
 from edge.imaging.image_header import image_header
 from edge.imaging.orientation import UPRIGHT, orientation
 from edge.redaction import readable
+from training.data.disjoint_splits import named
 from training.data.masks import Oddity, oddities
 from training.data.near_duplicates import same_images
-from training.data.opening import each_folder, open_data_set
+from training.data.open_data_set import each_folder, open_data_set
 from training.data.samples import Sample
 from training.data.settings import DataSettings
-from training.data.sharing import named
-from training.data.unused import find_unused, unused_text
+from training.data.unused_files import find_unused, unused_text
 from training.errors import DataError
 
 # What a header alone tells: bytes of a pixel.

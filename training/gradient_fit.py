@@ -21,8 +21,8 @@ from tqdm import tqdm
 from edge.atomic_files import write_whole
 from training.errors import SettingError, TrainingDiverged
 from training.load_fault import load_fault
-from training.memory import naming_settings
 from training.models.trained_model import Loss, MarkedImages, MixedModel, TrainedModel
+from training.out_of_memory import naming_settings
 from training.state_file import StateFile
 from training.tensor_hash import tensors_sha256
 from training.training_images import TrainingImages, stream_seed

@@ -12,8 +12,8 @@ from edge.imaging.frame import PixelFormat
 from edge.inspection.areas import counted_tiles
 from training.data.loading import prepared_batches
 from training.data.samples import Sample
-from training.memory import naming_settings
 from training.models.anomaly_model import StatisticalModel
+from training.out_of_memory import naming_settings
 
 BATCH_SIZE = 16
 

@@ -18,11 +18,11 @@ from tests.soak import times
 from tests.support.broker import free_port
 from tests.support.small_training import batch, predict_scores, spotted, unfitted
 from training.errors import OutOfMemory, SettingError, TrainingDiverged
-from training.memory import naming_settings
+from training.gradient_fit import OnEpoch, fit_trained
 from training.models.anomaly_model import Prediction
 from training.models.trained_model import Loss, TrainedModel, TrainedSettings
+from training.out_of_memory import naming_settings
 from training.state_file import StateFile
-from training.trained_fitting import OnEpoch, fit_trained
 from training.training_images import TrainingImages
 
 # With dropout, with statistics of batches, and with two optimizers.

@@ -15,6 +15,7 @@ from edge.teaching.used_images import HASH_BYTES
 from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
 from training.data.content import content_hashes, fingerprint
+from training.data.disjoint_splits import named, refuse_contradictions, without_shared
 from training.data.folder import Folder, no_good_images
 from training.data.kolektor import KolektorSDD, KolektorSDD2
 from training.data.loading import check_readable
@@ -23,7 +24,6 @@ from training.data.recipe import TaughtRecipe
 from training.data.samples import GOOD, DataSet, Sample, Splits
 from training.data.settings import DataSettings, Layout, as_settings
 from training.data.shanghaitech import ShanghaiTech
-from training.data.sharing import named, refuse_contradictions, without_shared
 from training.data.splitting import split_off
 from training.data.synthetic_defects import KINDS, Flaw
 from training.data.visa import VisA
