@@ -178,7 +178,7 @@ def _lacking(
         yield fault("", str(find_meaning(QOS_NOT_SUPPORTED, Packet.CONNACK)), "")
     if not (limits.retain_available and connector.learned.will_retain):
         yield advice("", str(find_meaning(RETAIN_NOT_SUPPORTED, Packet.CONNACK)), "")
-    largest = limits.largest_packet_bytes
+    largest = limits.max_packet_bytes
     if largest is not None and largest < MAX_PUBLISH_BYTES:
         content = to_json(meta_payloads(meta, topic, connector.session)[0]).encode()
         size = connection.packet_bytes(topic.meta, content, META_SCHEMA)

@@ -52,7 +52,7 @@ def find_regions(
     anomaly_map: NDArray[np.float32],
     threshold: float,
     placement: Box,
-    smallest_area_px: int = 0,
+    min_area_px: int = 0,
 ) -> tuple[tuple[Region, ...], bool]:
     """Find the regions of a map, strongest first.
 
@@ -60,7 +60,7 @@ def find_regions(
         anomaly_map: ``(h, w)`` raw map at the resolution in which regions are to be found.
         threshold: raw pixel threshold; values at or above it belong to a region.
         placement: where the map lies in the frame.
-        smallest_area_px: regions below this size in frame pixels are left out.
+        min_area_px: regions below this size in frame pixels are left out.
 
     Returns:
         At most 32 regions, and whether there were more. A box holds every frame pixel that its
@@ -74,7 +74,7 @@ def find_regions(
     areas_px = np.rint(cells * pixels_per_cell)
     strongest_first = np.argsort(-peaks, kind="stable")
     # Only what is reported becomes an object: a noisy map has thousands of regions.
-    reported = strongest_first[areas_px[strongest_first] >= smallest_area_px]
+    reported = strongest_first[areas_px[strongest_first] >= min_area_px]
     regions = []
     for label in reported[:MAX_REGIONS]:
         left, top, right, bottom = (int(value) for value in boxes[label])

@@ -182,7 +182,7 @@ class JournalWriter:
 
     def _make_durable(self, group: Group) -> None:
         """Commit a group, trying until the disk takes it, and tell."""
-        delay_s, longest_s = BACK_OFF_S
+        delay_s, max_delay_s = BACK_OFF_S
         closing_until_ns: int | None = None
         committed: list[Committed] | None = None
         self._left = group.entries
@@ -204,7 +204,7 @@ class JournalWriter:
                         f"{self._write_queue.waiting} entries were not recorded."
                     )
             self._write_queue.pause(delay_s)
-            delay_s = min(delay_s * 2, longest_s)
+            delay_s = min(delay_s * 2, max_delay_s)
             self._beat()
         self._left = []
         self._announce(group, committed)

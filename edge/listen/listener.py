@@ -353,8 +353,8 @@ class Listener:
 
     def _wait_s(self) -> float:
         """Return how long to wait for the network."""
-        longest_s = 0.2
-        return longest_s if self._parts is None else self._parts.wait_s(time.monotonic_ns())
+        max_wait_s = 0.2
+        return max_wait_s if self._parts is None else self._parts.wait_s(time.monotonic_ns())
 
     @property
     def _session_taken_over(self) -> bool:

@@ -17,14 +17,14 @@ class BrokerLimits:
     """What a broker announced.
 
     Attributes:
-        largest_packet_bytes: None where it does not say.
+        max_packet_bytes: None where it does not say.
         receive_maximum: messages at QoS 1 that it takes before it acknowledges one.
         maximum_qos: 0 acknowledges nothing.
         retain_available: it keeps messages for those who come later.
         wildcards_available: it takes subscriptions with ``+``.
     """
 
-    largest_packet_bytes: int | None = None
+    max_packet_bytes: int | None = None
     receive_maximum: int = MAX_IN_FLIGHT
     maximum_qos: int = 2
     retain_available: bool = True
@@ -38,21 +38,21 @@ class LearnedLimits:
     Attributes:
         will_qos, will_retain: with which the broker takes a will.
         wildcards_available: as announced by ``BrokerLimits``.
-        largest_bytes: by topic; a larger packet ended a connection.
+        max_bytes: by topic; a larger packet ended a connection.
         echo_hang_ups: connections that ended when the station asked for its own verdicts.
     """
 
     will_qos: int = 1
     will_retain: bool = True
     wildcards_available: bool = True
-    largest_bytes: dict[str, int] = field(default_factory=dict)
+    max_bytes: dict[str, int] = field(default_factory=dict)
     echo_hang_ups: int = 0
 
 
 def announced_limits(properties: Properties | None) -> BrokerLimits:
     """Read the limits of a CONNACK; None is one of MQTT 3.1.1, which announces nothing."""
     return BrokerLimits(
-        largest_packet_bytes=getattr(properties, "MaximumPacketSize", None),
+        max_packet_bytes=getattr(properties, "MaximumPacketSize", None),
         receive_maximum=getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT),
         maximum_qos=getattr(properties, "MaximumQoS", 2),
         retain_available=bool(getattr(properties, "RetainAvailable", True)),

@@ -342,7 +342,7 @@ class Connection:
         self, topic: str, content: bytes, schema: str | None, correlation: bytes | None = None
     ) -> int:
         """Return by how much the packet of ``publish`` is larger than the broker takes, or 0."""
-        known = (self.limits.largest_packet_bytes, self._learned.largest_bytes.get(topic))
+        known = (self.limits.max_packet_bytes, self._learned.max_bytes.get(topic))
         largest = min((limit for limit in known if limit is not None), default=None)
         if largest is None:
             return 0

@@ -373,7 +373,7 @@ class MqttPublisher:
         if too_large or same.count(same[-1]) == MAX_SHORT_CONNECTIONS:
             self._connector.careful = True
             # A good deal smaller: it is not always of the same size.
-            self._connector.learned.largest_bytes[suspect.topic] = suspect.size * 3 // 4
+            self._connector.learned.max_bytes[suspect.topic] = suspect.size * 3 // 4
             log.warning(
                 "the broker ends the connection over %s of %d bytes: it is published shorter from "
                 "now on, or left out. %s",

@@ -196,15 +196,15 @@ class Backoff:
             back_off_s: shortest and longest delay.
             jitter: in [0, 1).
         """
-        self._shortest_s, self._longest_s = back_off_s
+        self._min_s, self._max_s = back_off_s
         self._jitter = jitter
-        self._delay_s = self._shortest_s
+        self._delay_s = self._min_s
         self.short = 0
 
     def delay_s(self) -> float:
         """Return the delay before the next attempt."""
         delay_s = self._delay_s * (0.5 + self._jitter())
-        self._delay_s = min(self._delay_s * 2, self._longest_s)
+        self._delay_s = min(self._delay_s * 2, self._max_s)
         return delay_s
 
     def ended(self, lasted_s: float, taken_over: bool) -> bool:
@@ -214,10 +214,10 @@ class Backoff:
             taken_over: by a client of the same name, with which nobody shall fight.
         """
         if lasted_s > STABLE_S:
-            self._delay_s = self._shortest_s
+            self._delay_s = self._min_s
             self.short = 0
         else:
             self.short += 1
         if taken_over:
-            self._delay_s = self._longest_s
+            self._delay_s = self._max_s
         return self.short == MAX_SHORT_CONNECTIONS

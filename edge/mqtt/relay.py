@@ -381,7 +381,7 @@ class Relay:
                 "the broker accepts packets of at most %s bytes; larger verdicts are sent "
                 "with fewer regions, and those still too large are not sent. The journal has "
                 "them in full.",
-                connection.limits.largest_packet_bytes,
+                connection.limits.max_packet_bytes,
             )
         if row.kind is RecordKind.VERDICT:
             shorter = verdicts.with_fewer_regions(content, len(content) - excess)

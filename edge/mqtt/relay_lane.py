@@ -98,8 +98,8 @@ class Lane:
         self._read_through = self._sent_through = 0
         self._ahead: deque[JournalRow] = deque()
         self._all_read = False
-        self._shortest_pause_ns, self._longest_pause_ns = refused_pause_ns
-        self._pause_ns = self._shortest_pause_ns
+        self._min_pause_ns, self._max_pause_ns = refused_pause_ns
+        self._pause_ns = self._min_pause_ns
         self._paused_until_ns = 0
         # Of a trouble with refusals: when it was last seen, and whether rows passed since.
         self._refused_at_ns = 0
@@ -199,7 +199,7 @@ class Lane:
             return began, None
         self.suspect = None
         self._paused_until_ns = 0  # the others are taken
-        self._pause_ns = self._shortest_pause_ns
+        self._pause_ns = self._min_pause_ns
         self._accepted_since = True
         name = find_meaning(code, Packet.PUBACK).name
         return began, f"refused {MAX_REFUSALS} times ({name}), unlike others sent in between"
@@ -208,12 +208,12 @@ class Lane:
         """The broker took a row."""
         if self.refusing and not self._accepted_since:
             self._accepted_since = True
-            self._pause_ns = max(self._pause_ns // 4, self._shortest_pause_ns)
+            self._pause_ns = max(self._pause_ns // 4, self._min_pause_ns)
 
     def end_refusal(self, now_ns: int) -> Event | None:
         """Return the event of a trouble that is over: nothing was refused for a while."""
         quiet_ns = now_ns - self._refused_at_ns
-        if not self.refusing or not self._accepted_since or quiet_ns < self._longest_pause_ns:
+        if not self.refusing or not self._accepted_since or quiet_ns < self._max_pause_ns:
             return None
         self.refusing = False
         text = f"The broker accepts every {self.kind} again."
@@ -261,7 +261,7 @@ class Lane:
 
     def _begin_refusal(self, code: int, cause: str) -> Event:
         self.refusing = True
-        self._pause_ns = self._shortest_pause_ns
+        self._pause_ns = self._min_pause_ns
         article = "an" if self.kind is RecordKind.EVENT else "a"
         text = (
             f"The broker refuses {article} {self.kind} on {self.topic}: {cause} It is "
@@ -274,7 +274,7 @@ class Lane:
 
     def _back_off(self, now_ns: int) -> None:
         self._paused_until_ns = now_ns + self._pause_ns
-        self._pause_ns = min(self._pause_ns * 2, self._longest_pause_ns)
+        self._pause_ns = min(self._pause_ns * 2, self._max_pause_ns)
 
     def _read(self) -> bool:
         """Read ahead; False when nothing is left."""

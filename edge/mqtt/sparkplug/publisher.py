@@ -493,7 +493,7 @@ class SparkplugPublisher:
                 self._status = replace(self._status, too_large=self._status.too_large + 1)
             self._connector.log_once(
                 "Sparkplug messages are larger than the "
-                f"{connection.limits.largest_packet_bytes} bytes that the broker accepts, and "
+                f"{connection.limits.max_packet_bytes} bytes that the broker accepts, and "
                 "are left out. Raise its max_packet_size, or set mqtt.sparkplug.aliases."
             )
             self._node.withdraw()

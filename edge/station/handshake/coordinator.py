@@ -162,13 +162,13 @@ class HandshakeCoordinator:
         """Note that the camera was lost, or is back with another counter."""
         return self._event(lambda now_ns: self._handshake.camera_restarted(now_ns, detail))[0]
 
-    def wait_until_due(self, longest_s: float) -> None:
-        """Wait until ``tick`` has something to do, at most ``longest_s``."""
+    def wait_until_due(self, max_wait_s: float) -> None:
+        """Wait until ``tick`` has something to do, at most ``max_wait_s``."""
         with self._changed:
             due_ns = self._handshake.next_due_ns()
-            wait_s = longest_s
+            wait_s = max_wait_s
             if due_ns is not None:
-                wait_s = min(longest_s, max(0.0, (due_ns - self._clock_ns()) / 1e9))
+                wait_s = min(max_wait_s, max(0.0, (due_ns - self._clock_ns()) / 1e9))
             self._changed.wait(wait_s)
 
     def tick(self) -> list[PipelineAction]:

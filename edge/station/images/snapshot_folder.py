@@ -263,10 +263,10 @@ class SnapshotFolder:
         return True
 
     def _delete_old(self, index: _Index, now_ns: int) -> None:
-        longest_ns = int(self._settings.max_age_days * _DAY_NS)
-        while index.loose and now_ns - index.loose[0].born_ns > longest_ns:
+        max_age_ns = int(self._settings.max_age_days * _DAY_NS)
+        while index.loose and now_ns - index.loose[0].born_ns > max_age_ns:
             self._delete_oldest(index, pinned=False)
-        while index.pinned and now_ns - index.pinned[0].born_ns > PINNED_AGES * longest_ns:
+        while index.pinned and now_ns - index.pinned[0].born_ns > PINNED_AGES * max_age_ns:
             self._delete_oldest(index, pinned=True)
 
     def _delete_oldest(self, index: _Index, pinned: bool) -> None:

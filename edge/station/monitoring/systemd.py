@@ -75,19 +75,19 @@ class ServiceManager:
 
     @contextmanager
     def more_time(
-        self, longest_s: float, every_s: float = EXTEND_EVERY_S, by_s: float = EXTEND_BY_S
+        self, max_s: float, every_s: float = EXTEND_EVERY_S, by_s: float = EXTEND_BY_S
     ) -> Iterator[None]:
         """Extend the timeout from a thread while the block compiles, self-tests or delivers.
 
         Args:
-            longest_s: then no more, so that a compilation that hangs ends the start.
+            max_s: then no more, so that a compilation that hangs ends the start.
             every_s, by_s: how often, and by how much.
         """
         if not self.present:
             yield
             return
         done = threading.Event()
-        last_ns = self._clock_ns() + int(longest_s * 1e9)
+        last_ns = self._clock_ns() + int(max_s * 1e9)
 
         def extend() -> None:
             while self._clock_ns() < last_ns:
@@ -96,7 +96,7 @@ class ServiceManager:
                     return
             log.warning(
                 "not finished after %.0f s; the service manager is not asked for more time",
-                longest_s,
+                max_s,
             )
 
         thread = threading.Thread(target=extend, name="more time", daemon=True)
@@ -157,11 +157,11 @@ class StatusLine:
         self._manager.ready(self.text)
 
     @contextmanager
-    def reloading(self, what: str, longest_s: float) -> Iterator[None]:
+    def reloading(self, what: str, max_s: float) -> Iterator[None]:
         """Show that the station reloads, for as long as the block takes."""
         self._manager.reloading(what)
         try:
-            with self._manager.more_time(longest_s):
+            with self._manager.more_time(max_s):
                 yield
         finally:
             self.ready()

@@ -128,7 +128,7 @@ def test_small_regions_are_left_out_by_their_area_in_the_frame() -> None:
     anomaly_map[0, 0] = 9.0
     anomaly_map[5:7, 5:7] = 3.0
     placement = Box(0, 0, 20, 20)  # one cell is four pixels
-    kept, _ = find_regions(anomaly_map, 1.0, placement, smallest_area_px=5)
+    kept, _ = find_regions(anomaly_map, 1.0, placement, min_area_px=5)
     assert [region.area_px for region in kept] == [16]
 
 
@@ -144,7 +144,7 @@ def test_32_regions_are_all_of_them() -> None:
 
 
 def test_regions_that_are_too_small_do_not_count_as_truncated() -> None:
-    regions, truncated = find_regions(spots(90), 0.5, Box(0, 0, 20, 20), smallest_area_px=2)
+    regions, truncated = find_regions(spots(90), 0.5, Box(0, 0, 20, 20), min_area_px=2)
     assert (regions, truncated) == ((), False)
 
 

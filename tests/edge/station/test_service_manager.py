@@ -57,7 +57,7 @@ def test_a_line_break_in_a_status_begins_no_other_field(
 def test_the_start_is_extended_as_long_as_the_block_runs_and_no_longer(
     manager: ServiceManager, listener: NotifySocket
 ) -> None:
-    with manager.more_time(longest_s=60.0, every_s=0.01, by_s=20.0):
+    with manager.more_time(max_s=60.0, every_s=0.01, by_s=20.0):
         for _ in range(3):
             assert listener.next() == "EXTEND_TIMEOUT_USEC=20000000"
     for thread in threading.enumerate():  # it is not waited for without end when a block ends
@@ -73,7 +73,7 @@ def test_a_start_that_hangs_is_extended_up_to_its_limit_only(
 ) -> None:
     times = iter([0, 0, 1_000_000_000, 2_000_000_000])
     manager = ServiceManager(listener.environment(), clock_ns=lambda: next(times))
-    with manager.more_time(longest_s=2.0, every_s=0.001):
+    with manager.more_time(max_s=2.0, every_s=0.001):
         listener.next()
         listener.next()
         wait_until(lambda: "not finished after 2 s" in caplog.text, "it is told")
@@ -84,7 +84,7 @@ def test_without_a_service_manager_nothing_is_sent_and_nothing_fails() -> None:
     manager = ServiceManager({})
     assert not manager.present
     assert manager.watchdog_interval_s is None
-    with manager.more_time(longest_s=1.0):
+    with manager.more_time(max_s=1.0):
         manager.ready("inspecting")
         manager.alive()
 
