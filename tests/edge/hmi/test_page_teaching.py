@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from edge.bundle.manifest import AlignMode, Crop
+from edge.cli.main import main as edge_run
 from edge.errors import BundleError, StationError
 from edge.hmi.actions import (
     BeginTeaching,
@@ -39,7 +41,15 @@ from edge.recipes.errors import RecipeNameInvalid
 from edge.recipes.folder import RecipeFolder, taught_place
 from edge.recipes.taught import TAUGHT_FILE, Taught, read_taught
 from edge.teaching.refusals import TeachingNotPossible
-from tests.edge.hmi.test_hmi_browser import DEMO, SCREENSHOTS, SIZES, shot, unlock
+from tests.edge.hmi.test_hmi_browser import (
+    DEMO,
+    ROOT,
+    SCREENSHOTS,
+    SIZES,
+    offer_token,
+    shot,
+    unlock,
+)
 from tests.support.browser import browser
 from tests.support.page_station import GENEROUS_S, PageStation, wait_until
 from tests.support.recipes import copied_bundle
@@ -276,6 +286,46 @@ def ended_with_its_station(station: PageStation, recipes: RecipeFolder) -> None:
     assert station.status()["part"]["recipe"] == "플랜지 2"
     assert station.status()["status"]["teaching"]["phase"] == "idle"
     assert (recipes.versions("nut"), recipes.in_force("플랜지")) == ((), 2)
+
+
+class DemoStation(PageStation):
+    """What ``make demo KEEP=1`` starts once the lean edge is installed, at a free port."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "unused", {}, DEMO / "bottle.xml")
+        printed = subprocess.run(
+            ["make", "-n", "demo", "KEEP=1"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        *_, token, _, station = printed.stdout.splitlines()
+        made_of = "test -f build/demo/token || build/edge/bin/edge-run --make-token "
+        self.token = folder / token.removeprefix(made_of)
+        self.token.parent.mkdir(parents=True)
+        assert edge_run(["--make-token", str(self.token)]) == 0
+        shutil.copytree(DEMO, folder / DEMO.relative_to(ROOT))
+        program, option, name, output = station.split()
+        assert (program, option, output) == ("build/edge/bin/edge-run", "--config", ">/dev/null")
+        self.config = folder / name
+
+    def write(self) -> None:
+        written = self.config.read_text()
+        assert "port: 8080\n" in written
+        self.config.write_text(written.replace("port: 8080\n", "port: 0\n"))
+
+
+def test_make_demo_goes_on_with_a_page_at_which_a_product_is_taught(
+    tmp_path: Path, browser: Browser
+) -> None:
+    with DemoStation(tmp_path) as station:
+        page = opened(browser, station, "desktop", "en-US")
+        offer_token(page, station.token.read_text().strip(), "Kim")
+        expect(page.locator("#ask")).to_be_hidden()
+        page.locator("#teach-recipe").fill("flange")
+        page.locator("#teach-begin .primary").click()
+        page.locator("#teach-one").click()
+        expect(page.locator("#teach-thumbs li")).to_have_count(1)
+        expect(page.locator("#teach-views-label")).to_be_visible()
+        assert station.status()["part"]["recipe"] == "bottle 1"
+        assert station.stop() == 0
 
 
 def builds(station: PageStation) -> list[psutil.Process]:
