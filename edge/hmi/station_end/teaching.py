@@ -647,17 +647,20 @@ class Teaching:
         }
         known = self._version_in_force(session.recipe)
         candidate = self._folder.candidate(result.build)
-        version = self._recipes.publish(
-            follow_up(
-                session.recipe,
-                f"taught with {result.images} images: {comment}"[:MAX_NOTE],
-                known.content if known is not None else None,
-            ),
-            lambda folder: _copy_bundle(candidate, folder),
-            self._public_key,
-            images=taught,
-            max_images=self._max_images,
-        )
+        version = session.published
+        if version is None:
+            version = self._recipes.publish(
+                follow_up(
+                    session.recipe,
+                    f"taught with {result.images} images: {comment}"[:MAX_NOTE],
+                    known.content if known is not None else None,
+                ),
+                lambda folder: _copy_bundle(candidate, folder),
+                self._public_key,
+                images=taught,
+                max_images=self._max_images,
+            )
+            session.published = version
         self._services.choose_recipe(version.name, version.version)
         released = CandidateReleased(
             recipe=version.name,
@@ -923,7 +926,7 @@ class Teaching:
             return
         if session.result is not None:
             self._folder.drop_build(session.result.build)
-        session.trial = None
+        session.trial = session.published = None
         session.built_of = session.building_of
         session.images = with_scores(session.images, report.result)
         session.result = shown_result(session.builds, report.result)

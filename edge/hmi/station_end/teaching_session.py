@@ -22,6 +22,7 @@ from edge.hmi.contents import (
 )
 from edge.hmi.station_end.build_process import Build
 from edge.inspection.inspector import Inspection, Inspector
+from edge.recipes.folder import RecipeVersion
 from edge.teaching.build_process import AlignmentResult, BuildResult
 from edge.teaching.scene import Look
 
@@ -108,6 +109,7 @@ class TeachingSession:
         builds: begun ones.
         building_of, built_of: numbers of the images of the build that runs, and of the candidate.
         refused, refused_kind, refused_data: why the newest build came to nothing.
+        published: version of the candidate, where it could not be put in force yet.
         inspected: newest parts of the recipe whose images are kept, to compare a candidate on.
     """
 
@@ -138,6 +140,7 @@ class TeachingSession:
     refused_kind: str = ""
     refused_data: Mapping[str, str | int] = field(default_factory=dict)
     result: TeachingResult | None = None
+    published: RecipeVersion | None = None
     trial: TrialRun | None = None
     releasing: bool = False
     inspected: tuple[InspectedPart, ...] = ()

@@ -182,7 +182,13 @@ def test_a_full_disk_ends_each_step_of_teaching_with_its_cause_and_each_goes_on_
         assert refused.value.kind == "disk"  # in the language of the page
         assert bench.recipes.versions("nut") == ()
         assert files_below(bench.recipes.path) == []
-    bench.release()
+    obstacle = bench.recipes.path / "nut" / f".{CURRENT}.new"
+    obstacle.mkdir()
+    with pytest.raises(TeachingNotPossible, match="cannot be written"):
+        bench.release()
+    assert (bench.recipes.versions("nut"), bench.recipes.in_force("nut")) == ((1,), None)
+    obstacle.rmdir()
+    bench.release()  # the same version, not another one like it
     assert (bench.recipes.versions("nut"), bench.recipes.in_force("nut")) == ((1,), 1)
     assert missing_images(bench.recipes, "nut", 1) == 0
 
