@@ -51,9 +51,9 @@ from export.bundle import (
     with_precision,
     with_self_test,
 )
-from export.comparison import COMPARED, Made, compared, measure_latencies
 from export.engines import BFLOAT16, openvino_engine, require_inference
 from export.errors import ImportRefused
+from export.fastest_precision import COMPARED, Made, compared, measure_latencies
 from export.ir import ir_bytes
 from export.latency import Latency, fastest
 from export.report import FROM_ANOMALIB, Report, report_files

@@ -47,7 +47,6 @@ from export.calibration_images import (
     usable_images,
     with_patches,
 )
-from export.comparison import COMPARED, Made, compared, measure_latencies
 from export.engines import (
     BFLOAT16,
     BFLOAT16_FEATURES,
@@ -59,8 +58,9 @@ from export.engines import (
     torch_engine,
 )
 from export.errors import CalibrationUnusable, QuantizationRefused
+from export.fastest_precision import COMPARED, Made, compared, measure_latencies
 from export.ir import read_layers, stripped_onnx, to_onnx, to_openvino
-from export.judging import judging_samples, prepare_judging
+from export.judging_images import judging_samples, prepare_judging
 from export.latency import Latency, fastest
 from export.parity_gate import Budget, Engine, Images, Validation, parity, probe_images
 from export.quantization import Quantizable

@@ -10,8 +10,8 @@ from edge.bundle.manifest import GateReport
 from edge.redaction import readable
 from edge.system.processor import pc_identity
 from export.accuracy_gate import Accuracy, AccuracyBudget, Scale
+from export.int8_search import Attempt
 from export.latency import Latency
-from export.search import Attempt
 from export.variants import ExportPrecision, Variant
 from training.metrics import share_text
 

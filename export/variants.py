@@ -13,10 +13,10 @@ from edge.inspection.openvino_core import openvino_core
 from export.accuracy_gate import Accuracy, AccuracyBudget, Predictions, Scale, compare
 from export.engines import BFLOAT16, computes_in, openvino_engine, scored_over
 from export.errors import ConversionFailed, GateFailed, QuantizationRefused
+from export.int8_search import Attempt, search
 from export.ir import ir_bytes
 from export.parity_gate import Budget, Engine, Images, dependences, invariance
 from export.quantization import Quantizable, compress_weights
-from export.search import Attempt, search
 
 NOT_HERE = "this processor does not compute in it"
 

@@ -35,7 +35,7 @@ from edge.section import Section
 from edge.system.priority import COMPUTES_BESIDE, lower_priority
 from edge.teaching.build import Alignment, BuildOrder, BuiltModel, build
 from edge.teaching.images import TaughtImage
-from edge.teaching.learning import WrongBefore, choice_of_rate
+from edge.teaching.learning_from_marks import WrongBefore, choice_of_rate
 from edge.teaching.line_comparison import LineComparison, LineParts, compare
 from edge.teaching.part_reference import strangeness
 from edge.teaching.product_view import ProductView, make_view

@@ -20,7 +20,7 @@ from edge.redaction import one_line
 from edge.teaching.calibration import CalibratedScores, TrustedScores, calibrated_scores
 from edge.teaching.core_set import CoreSetStream
 from edge.teaching.images import TaughtImage
-from edge.teaching.learning import WrongBefore, no_worse_than
+from edge.teaching.learning_from_marks import WrongBefore, no_worse_than
 from edge.teaching.lots import MAX_CROSS_VALIDATED, MIN_LEARNED, dealt, held_out
 from edge.teaching.memory_bank import MemoryBank, make_bank
 from edge.teaching.outliers import far_above

@@ -22,7 +22,7 @@ from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspector
 from edge.teaching.build import BuildOrder, BuiltModel, build
 from edge.teaching.guarantees import guarantee_sentence
-from edge.teaching.learning import WrongBefore, choice_of_rate, parts_beside_marks
+from edge.teaching.learning_from_marks import WrongBefore, choice_of_rate, parts_beside_marks
 from edge.teaching.teach import TeachingOrder
 
 TAUGHT, GOOD, DEFECTIVE = 20, 200, 100

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import search, variants
+from export import int8_search, variants
 from export.accuracy_gate import AccuracyBudget, Scale
 from export.calibration_images import with_patches
 from export.engines import openvino_engine
@@ -90,7 +90,7 @@ def test_the_search_takes_no_candidate_whose_scores_depend_on_the_batch(
 def test_int8_keeps_the_verdicts_or_is_refused_with_the_layers_to_blame(
     algorithm: str, folder: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "_MAX_ATTEMPTS", times(6, 12))
+    monkeypatch.setattr(int8_search, "_MAX_ATTEMPTS", times(6, 12))
     builder = make_builder(algorithm, folder, shared)
     try:
         made = builder.make(ExportPrecision.INT8)

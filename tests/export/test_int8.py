@@ -19,7 +19,7 @@ from edge.inspection.predictor import RawPrediction
 from edge.inspection.self_test import self_test
 from edge.teaching.used_images import used_images
 from export import bundle as bundles
-from export import search
+from export import int8_search
 from export.accuracy_gate import AccuracyBudget
 from export.bundle import ExportRequest, export_bundle, summary
 from export.calibration_images import usable_images, with_patches
@@ -50,7 +50,7 @@ FEW_ATTEMPTS = 6
 def quantized_once() -> Iterator[None]:
     """Searches of different outcomes begin with the same candidates."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "quantize", QuantizedOnce())
+        patch.setattr(int8_search, "quantize", QuantizedOnce())
         yield
 
 
@@ -89,7 +89,7 @@ def test_exporting_int8_twice_gives_the_same_bytes(
 ) -> None:
     # Other tests convert and quantize once only.
     monkeypatch.setattr(bundles, "to_onnx", to_onnx)
-    monkeypatch.setattr(search, "quantize", quantize)
+    monkeypatch.setattr(int8_search, "quantize", quantize)
     again = tmp_path / "slopes.xml"
     chosen = ["--precision", "int8", "--onnx", *LENIENT]  # which is not timed again
     assert main([str(checkpoint), "-o", str(again), *chosen]) == 0
@@ -133,7 +133,7 @@ def test_int8_over_budget_is_refused_in_plain_words_and_writes_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(search, "_MAX_ATTEMPTS", FEW_ATTEMPTS)
+    monkeypatch.setattr(int8_search, "_MAX_ATTEMPTS", FEW_ATTEMPTS)
     output = ["-o", str(tmp_path / "a.xml"), "--no-fallback", "--max-verdict-flips", "-1"]
     assert main([str(any_checkpoint), *output]) == REFUSED
     error = capsys.readouterr().err
@@ -149,7 +149,7 @@ def test_int8_over_budget_falls_back_to_fp16_and_says_so_everywhere(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(search, "_MAX_ATTEMPTS", times(FEW_ATTEMPTS, 12))
+    monkeypatch.setattr(int8_search, "_MAX_ATTEMPTS", times(FEW_ATTEMPTS, 12))
     output = tmp_path / "a.xml"
     # The rounding of eight bits changes maps by more, whatever stays in floating point; that of
     # sixteen by less.

@@ -76,9 +76,9 @@ from edge.teaching.build_process import (
     RecipeAt,
 )
 from edge.teaching.images import taught_image
-from edge.teaching.learning import parts_beside_marks
+from edge.teaching.learning_from_marks import parts_beside_marks
 from edge.teaching.refusals import TeachingNotPossible
-from edge.teaching.scene import look_at, scene_changed
+from edge.teaching.scene_change import look_at, scene_changed
 
 log = logging.getLogger(__name__)
 

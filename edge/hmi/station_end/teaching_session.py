@@ -24,7 +24,7 @@ from edge.hmi.station_end.build_process import Build
 from edge.inspection.inspector import Inspection, Inspector
 from edge.recipes.folder import RecipeVersion
 from edge.teaching.build_process import AlignmentResult, BuildResult
-from edge.teaching.scene import Look
+from edge.teaching.scene_change import Look
 
 # Verdicts on trial that one event holds, and so long they wait for it.
 TRIAL_RECORDED, TRIAL_RECORD_S = 16, 10.0

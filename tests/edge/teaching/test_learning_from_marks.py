@@ -13,7 +13,7 @@ from edge.imaging.image_files import read_image
 from edge.inspection.decision import Result
 from edge.recipes.taught import read_taught
 from edge.teaching.build import BuildOrder, build
-from edge.teaching.learning import WrongBefore, no_worse_than, parts_beside_marks
+from edge.teaching.learning_from_marks import WrongBefore, no_worse_than, parts_beside_marks
 from edge.teaching.product_view import make_view
 from edge.teaching.teach import TeachingOrder
 from edge.teaching.threshold_choice import ThresholdChoice
