@@ -49,7 +49,7 @@ open_journal(Path(sys.argv[1])).close()
 
 @dataclass(slots=True)
 class Promised:
-    """What the day had been told at a moment of it.
+    """What the day had heard at a moment of it.
 
     Attributes:
         journals: UUIDs it was opened under.

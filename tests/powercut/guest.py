@@ -33,23 +33,23 @@ def digest(payload: bytes) -> str:
 
 
 def check(reported: dict[str, int]) -> JournalWriter:
-    """Open the journal, and report what is there of what the host was told of."""
+    """Open the journal, and report what is there of what the host was given."""
     journal = open_journal(FOLDER)
     if journal.quarantined or journal.lost or journal.copied:
         print_line(f"fault {journal.damage} {journal.lost} {journal.copied}")
     whole = {kind: hashlib.sha256() for kind in reported}
     count = dict.fromkeys(reported, 0)
-    untold = []
+    unnamed = []
     for row in query(journal.path, Query()):
         kind = row.kind.value
         if row.seq <= reported[kind]:
             count[kind] += 1
             whole[kind].update(digest(row.payload).encode())
         else:  # it was committed, and the power went before the line was out
-            untold.append(f"committed {kind} {row.seq} {digest(row.payload)}")
+            unnamed.append(f"committed {kind} {row.seq} {digest(row.payload)}")
     for kind, seen in count.items():
         print_line(f"have {kind} {seen} {whole[kind].hexdigest()}")
-    for line in untold:
+    for line in unnamed:
         print_line(line)
     report = verify_chain(journal.path)
     if report.fault is not None:
@@ -84,7 +84,7 @@ def write(writer: JournalWriter) -> None:
 
 def main() -> None:
     words = Path("/proc/cmdline").read_text().split()
-    (counts,) = (one.removeprefix("told=") for one in words if one.startswith("told="))
+    (counts,) = (one.removeprefix("named=") for one in words if one.startswith("named="))
     try:
         writer = check({k: int(v) for k, v in (one.split(":") for one in counts.split(","))})
         print_line("ready")

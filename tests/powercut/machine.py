@@ -175,7 +175,7 @@ class Machine:
                 *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
                 *("-serial", "stdio", "-kernel", str(BUILD / "vmlinuz")),
                 *("-initrd", str(BUILD / "initrd"), "-append"),
-                f"console=ttyS0 quiet loglevel=1 panic=-1 no_timer_check told={reported.counts()}",
+                f"console=ttyS0 quiet loglevel=1 panic=-1 no_timer_check named={reported.counts()}",
                 *(
                     "-blockdev",
                     f"driver=file,node-name=rootfile,filename={BUILD}/root.img,read-only=on",
@@ -310,19 +310,19 @@ def main(cuts: str = "50", seed: str = "1") -> int:
         elif not in_boot:
             faults += ["it did not boot", *machine.console[-20:]]
         if faults:
-            print(f"VIOLATION after cut {number}, told {before}: " + "\n".join(faults))
+            print(f"VIOLATION after cut {number}, named {before}: " + "\n".join(faults))
             return 1
         early += not machine.ready.is_set()
         waiting, lost = cut(state, log, chance)
         open_writes, lost_writes = open_writes + waiting, lost_writes + lost
         print(
-            f"cut {number + 1}: {time.monotonic() - start_s:.0f} s, told {reported.counts()}, "
+            f"cut {number + 1}: {time.monotonic() - start_s:.0f} s, named {reported.counts()}, "
             f"{waiting} writes not flushed, {lost} lost",
             flush=True,
         )
     print(
-        f"{cuts} cuts, {early} of them before the journal was open; told {reported.counts()}; "
-        f"{open_writes} writes not flushed, {lost_writes} of them lost; everything told is there; "
+        f"{cuts} cuts, {early} of them before the journal was open; named {reported.counts()}; "
+        f"{open_writes} writes not flushed, {lost_writes} of them lost; everything named is there; "
         f"{time.monotonic() - began_s:.0f} s"
     )
     return 0
