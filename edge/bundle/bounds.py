@@ -20,6 +20,10 @@ MAX_TEXT_LENGTH = 2000
 # Sides of a locator's reference, reduced as it is searched.
 MIN_REFERENCE_PX = 12
 MAX_REFERENCE_PX = 96
+# By this share a part may be larger or smaller than its reference, where that is searched. Of parts
+# that are less alike differences between them pass for a size.
+MAX_SCALE_SHARE = 0.1
+MIN_LIKENESS_SIZED = 0.85
 
 # Of a mask and its zones; what a verdict says of the zones has to fit into its 8 KiB.
 MAX_POLYGONS = 100

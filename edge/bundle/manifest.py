@@ -40,6 +40,7 @@ from edge.bundle.bounds import (
     MAX_POLYGONS,
     MAX_REFERENCE_PX,
     MAX_RUNS,
+    MAX_SCALE_SHARE,
     MAX_SCORE,
     MAX_SIDE_PX,
     MAX_SPREADS,
@@ -47,6 +48,7 @@ from edge.bundle.bounds import (
     MAX_XML_BYTES,
     MAX_ZONE_NAME_LENGTH,
     MAX_ZONES,
+    MIN_LIKENESS_SIZED,
     MIN_REFERENCE_PX,
 )
 from edge.bundle.polygons import polygon_fault
@@ -181,6 +183,7 @@ class Locator(ManifestPart):
             ``(reference_height, reference_width) uint8``.
         least_likeness: normalized cross-correlation that a part reaches at least.
         most_outside: this share of what is inspected may lie outside the frame.
+        most_scale: by this share the part may be larger or smaller than in the reference.
     """
 
     mode: AlignMode
@@ -192,6 +195,7 @@ class Locator(ManifestPart):
     reference_width: int = Field(ge=MIN_REFERENCE_PX, le=MAX_REFERENCE_PX)
     least_likeness: float = Field(default=0.5, ge=0.2, le=1.0)
     most_outside: float = Field(default=0.0, ge=0.0, le=0.5)
+    most_scale: float = Field(default=0.0, ge=0.0, le=MAX_SCALE_SHARE)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -200,6 +204,10 @@ class Locator(ManifestPart):
             raise ValueError("roi does not lie inside the reference image")
         if roi.width < self.reference_width or roi.height < self.reference_height:
             raise ValueError("roi is smaller than the reference")
+        if self.most_scale and self.least_likeness < MIN_LIKENESS_SIZED:
+            raise ValueError(
+                f"least_likeness is below {MIN_LIKENESS_SIZED:g}, by which no size is certain"
+            )
         try:
             size = len(base64.b64decode(self.reference, validate=True))
         except ValueError:

@@ -334,13 +334,17 @@ def _zone(zone: "ZoneDecision") -> dict[str, Any]:
 
 
 def _locator(located: "Located") -> dict[str, Any]:
-    return {
+    pose = located.pose
+    record = {
         "score": round(located.likeness, 4),
-        "x": round(located.pose.x, 2),
-        "y": round(located.pose.y, 2),
-        "angle_deg": round(located.pose.angle_deg, 3),
+        "x": round(pose.x, 2),
+        "y": round(pose.y, 2),
+        "angle_deg": round(pose.angle_deg, 3),
         "outside": round(located.outside, 4),
     }
+    if pose.scale != 1.0:
+        record["scale"] = round(pose.scale, 5)
+    return record
 
 
 def _image(frame: Frame, images: ImageAddresses | None) -> dict[str, Any]:

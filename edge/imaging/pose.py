@@ -26,6 +26,7 @@ class PartPose:
         x, y: of the point in the frame, in pixels.
         angle_deg: from the reference to the frame.
         pivot_x, pivot_y: of the point in the reference.
+        scale: how many times as large as in the reference the frame shows it.
     """
 
     x: float
@@ -33,23 +34,29 @@ class PartPose:
     angle_deg: float
     pivot_x: float
     pivot_y: float
+    scale: float = 1.0
 
     def matrix(self) -> NDArray[np.float64]:
         """Return ``(2, 3)`` from points of the reference to points of the frame."""
         angle = math.radians(self.angle_deg)
-        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        cosine, sine = self.scale * math.cos(angle), self.scale * math.sin(angle)
+        turn = np.array([[cosine, -sine], [sine, cosine]])
         shift = np.array([self.x, self.y]) - turn @ (self.pivot_x, self.pivot_y)
         return np.column_stack([turn, shift])
 
     def in_whole_pixels(self) -> "PartPose":
-        """Return the nearest shift by whole pixels, for which nothing is interpolated."""
+        """Return the nearest shift by whole pixels, for which nothing is interpolated.
+
+        Of a pose that neither turns nor resizes.
+        """
         x = self.pivot_x + round(self.x - self.pivot_x)
         return replace(self, x=x, y=self.pivot_y + round(self.y - self.pivot_y))
 
     def shifted(self, box: Box, frame: tuple[int, ...]) -> Box | None:
         """Return where a box of the reference lies; None unless in whole pixels of the frame."""
         x, y = float(self.x - self.pivot_x), float(self.y - self.pivot_y)
-        if self.angle_deg != 0.0 or not x.is_integer() or not y.is_integer():
+        moved_alone = self.angle_deg == 0.0 and self.scale == 1.0
+        if not moved_alone or not x.is_integer() or not y.is_integer():
             return None
         left, top = box.x + int(x), box.y + int(y)
         fits = left >= 0 and top >= 0
@@ -66,9 +73,13 @@ class PartPose:
     def outside(self, box: Box, frame: tuple[int, int]) -> float:
         """Return which share of a box of the reference lies outside a frame of height and width."""
         height, width = frame
+        corners = self.corners(box)
+        if corners.min() >= 0.0 and (corners <= (width, height)).all():
+            return 0.0
         edge = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
-        inside, _ = cv2.intersectConvexConvex(self.corners(box).astype(np.float32), edge)
-        return min(max(1.0 - inside / (box.width * box.height), 0.0), 1.0)
+        inside, _ = cv2.intersectConvexConvex(corners.astype(np.float32), edge)
+        shown = box.width * box.height * self.scale**2
+        return min(max(1.0 - inside / shown, 0.0), 1.0)
 
     def enclosing(self, box: Box, frame: tuple[int, int]) -> Box:
         """Return the smallest box of the frame that holds a box of the reference, as far as it can.
@@ -99,8 +110,8 @@ def warp_area(samples: NDArray[np.uint8], pose: PartPose, box: Box, out: NDArray
     if plain is not None:
         resize_area(samples, plain, out)
         return
-    down = max(math.ceil(box.height / _SAMPLE_STEP_PX), height)
-    across = max(math.ceil(box.width / _SAMPLE_STEP_PX), width)
+    down = max(math.ceil(box.height * pose.scale / _SAMPLE_STEP_PX), height)
+    across = max(math.ceil(box.width * pose.scale / _SAMPLE_STEP_PX), width)
     step_x, step_y = box.width / across, box.height / down
     to_box = np.array([[step_x, 0.0, box.x], [0.0, step_y, box.y], [0.0, 0.0, 1.0]])
     dense = warped(samples, pose.matrix() @ to_box, (across, down), cv2.INTER_LINEAR)

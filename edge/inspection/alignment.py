@@ -13,23 +13,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.bounds import MAX_REFERENCE_PX, MIN_REFERENCE_PX
+from edge.bundle.bounds import MAX_REFERENCE_PX, MIN_LIKENESS_SIZED, MIN_REFERENCE_PX
 from edge.bundle.manifest import AlignMode, Crop, Locator
 from edge.errors import FrameUnsuitable, PartAmbiguous, PartNotFound
 from edge.imaging.frame import Box
 from edge.imaging.pose import PartPose, at_centres, warped
+from edge.imaging.sampled_grey import can_sample, sampled_grey
 from edge.imaging.template_search import Template
 
 # Another place that fits nearly as well: within this of the best, or with a remainder (what is
 # missing to 1) of less than so many times the best one's.
 _MIN_LEAD = 0.03
 _MIN_REMAINDER_RATIO = 1.25
-# Expected error of a pose in percent of the longest side, or degrees.
+# Expected error of a pose in percent of the longest side or the size, or degrees.
 _LOOSEST = 0.25
 # Two ways that differ by more are told apart by their angle.
 _SAME_TURN_DEG = 5.0
-# Along each axis, of a pixel of the reduced frame; averaging more tells the search nothing.
-_SAMPLES_PER_PX = 2
 # Below this a share of an area is rounding.
 _NO_SHARE = 1e-3
 
@@ -68,12 +67,15 @@ def make_locator(
     *,
     least_likeness: float,
     most_outside: float,
+    most_scale: float = 0.0,
 ) -> Locator:
     """Describe a part as a reference image shows it.
 
     Args:
         samples: ``(H, W)`` or ``(H, W, 3) uint8``, as ``to_samples`` gives them.
         roi: where the part lies in it.
+        least_likeness: that a part must reach; where sizes are searched, 0.85 at least.
+        most_scale: share by which the part may be larger or smaller.
 
     Raises:
         ReferenceUnusable: the region does not lie inside, is too small, or shows nothing that
@@ -96,7 +98,7 @@ def make_locator(
     part = samples[roi.y : roi.y + roi.height, roi.x : roi.x + roi.width]
     grey = _grey(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA))
     try:
-        Template(grey, mode.most_turn_deg)
+        Template(grey, mode.most_turn_deg, most_scale)
     except ValueError as error:
         raise ReferenceUnusable(
             f"the reference cannot be found again: {error}. Give an image and a region that show "
@@ -111,8 +113,9 @@ def make_locator(
         reference=base64.b64encode(grey.tobytes()).decode(),
         reference_height=height,
         reference_width=width,
-        least_likeness=least_likeness,
+        least_likeness=max(least_likeness, MIN_LIKENESS_SIZED) if most_scale else least_likeness,
         most_outside=most_outside,
+        most_scale=most_scale,
     )
 
 
@@ -150,7 +153,6 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
     scale_x, scale_y = locator.reference_width / roi.width, locator.reference_height / roi.height
     size = max(round(columns * scale_x), 1), max(round(rows * scale_y), 1)
     found = _template(locator).search(_reduced(samples, size))
-    turns = locator.mode is not AlignMode.SHIFT
     best, other = found.best, found.other
     if best is None or best.score < locator.least_likeness:
         likeness = "nothing looks like it" if best is None else f"likeness {best.score:.2f}"
@@ -180,15 +182,17 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
             f"{best.score:.2f} and {other.score:.2f}). Show one part at a time; fit with {remedy}."
         )
     if found.looseness > _LOOSEST:
-        place, error = "place", f"{found.looseness:.1f} %"
-        round_part = ""
-        if turns:
-            place, error = "place or angle", f"{error} or degrees"
-            round_part = "for a round part with --align shift, else "
+        unsure, error, fit = "place", f"{found.looseness:.1f} %", ""
+        if locator.mode is not AlignMode.SHIFT:
+            unsure, error = "place or angle", f"{error} or degrees"
+            fit = "for a round part with --align shift, else "
+        if locator.most_scale:
+            unsure += " or size"
+            fit += "without --scale, or "
         raise PartAmbiguous(
-            f"the part's {place} is not certain (likeness {best.score:.2f}): an error of {error} "
+            f"the part's {unsure} is not certain (likeness {best.score:.2f}): an error of {error} "
             "is to be expected. Check that it is in view as in the reference; where good parts "
-            f"are refused so, fit {round_part}with a region that shows more of the part's outline."
+            f"are refused so, fit {fit}with a region that shows more of the part's outline."
         )
     pose = PartPose(
         x=best.x * columns / size[0],
@@ -196,8 +200,9 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
         angle_deg=best.angle_deg,
         pivot_x=roi.x + roi.width / 2,
         pivot_y=roi.y + roi.height / 2,
+        scale=best.scale,
     )
-    if locator.mode is AlignMode.SHIFT:
+    if locator.mode is AlignMode.SHIFT and not locator.most_scale:
         pose = pose.in_whole_pixels()
     outside = pose.outside(box, (rows, columns))
     if outside < _NO_SHARE:
@@ -260,7 +265,7 @@ def reference_image(locator: Locator) -> NDArray[np.uint8]:
 @lru_cache(maxsize=8)
 def _template(locator: Locator) -> Template:
     try:
-        return Template(reference_image(locator), locator.mode.most_turn_deg)
+        return Template(reference_image(locator), locator.mode.most_turn_deg, locator.most_scale)
     except ValueError as error:
         raise FrameUnsuitable(
             f"the model's reference cannot be found in any frame: {error}. Fit it again."
@@ -269,9 +274,8 @@ def _template(locator: Locator) -> Template:
 
 def _reduced(samples: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return an image in grey, ``size`` being its width and height."""
-    dense = size[0] * _SAMPLES_PER_PX, size[1] * _SAMPLES_PER_PX
-    if samples.shape[1] > dense[0]:  # a fifth of the time of averaging all pixels
-        samples = cv2.resize(samples, dense, interpolation=cv2.INTER_LINEAR)
+    if can_sample(samples, *size):
+        return sampled_grey(samples, *size)
     return _grey(cv2.resize(samples, size, interpolation=cv2.INTER_AREA))
 
 

@@ -246,7 +246,8 @@ class Inspector:
 def _in_frame(region: Region, pose: PartPose, frame: tuple[int, int]) -> Region:
     """Return a region of the reference image as it lies in the frame: the box that holds it."""
     box = pose.enclosing(Box(region.x, region.y, region.width, region.height), frame)
-    return replace(region, x=box.x, y=box.y, width=box.width, height=box.height)
+    area_px = round(region.area_px * pose.scale**2)
+    return replace(region, x=box.x, y=box.y, width=box.width, height=box.height, area_px=area_px)
 
 
 def _normalized(value: float, scale: ScoreScale) -> float:

@@ -3,7 +3,8 @@
 ``python -m tests.bench.alignment ../shared/data 250`` takes so many images of each set, moves each
 by up to 15 % of its sides and turns it as far as its mode allows, and compares the pose found with
 the known one. *own*: the image itself is the reference. *set*: one good image is the reference of
-all, and the pose in the image as it was is compared with that in the moved one.
+all, and the pose in the image as it was is compared with that in the moved one. ``--scale 0.1``
+makes each up to 10 % larger or smaller, too, and searches that.
 """
 
 import argparse
@@ -31,8 +32,8 @@ SETS = {
 }
 MAX_PX = 450
 SHIFT, MARGIN = 0.15, 0.3
-# A pose is right within these, in shares of the longest side and degrees.
-RIGHT_SHARE, RIGHT_DEG = 0.01, 1.0
+# A pose is right within these, in shares of the longest side, degrees, and shares of the size.
+RIGHT_SHARE, RIGHT_DEG, RIGHT_SCALE = 0.01, 1.0, 0.01
 
 
 def images(root: Path, count: int, random: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
@@ -78,6 +79,7 @@ def outcome(
         angle_deg=random.uniform(-1, 1) * by.mode.most_turn_deg,
         pivot_x=columns / 2,
         pivot_y=rows / 2,
+        scale=1.0 + random.uniform(-1, 1) * by.most_scale if by.most_scale else 1.0,
     )
     seen = moved(image, move) * random.uniform(0.85, 1.1) + random.normal(0, 2, image.shape)
     frame = np.clip(seen, 0, 255).astype(np.uint8)
@@ -95,19 +97,23 @@ def outcome(
     off = math.hypot(found.pose.x - x, found.pose.y - y) / max(crop.width, crop.height)
     turn = before.angle_deg + move.angle_deg - found.pose.angle_deg
     right = off <= RIGHT_SHARE and abs((turn + 180.0) % 360.0 - 180.0) <= RIGHT_DEG
+    right = right and abs(found.pose.scale / (before.scale * move.scale) - 1.0) <= RIGHT_SCALE
     return "right" if right else "wrong", taken_ms
 
 
-def run(root: Path, mode: AlignMode, count: int, own: bool) -> tuple[Counter[str], float]:
+def run(
+    root: Path, mode: AlignMode, count: int, *, own: bool, scale: float
+) -> tuple[Counter[str], float]:
     random = np.random.default_rng(0)
     counted: Counter[str] = Counter()
     times = []
     good = next(images(root / "train/good", 1, np.random.default_rng(1)))
-    shared = make_locator(good, mode, whole(good), least_likeness=0.5, most_outside=0.5)
+    limits = {"least_likeness": 0.5, "most_outside": 0.5, "most_scale": scale}
+    shared = make_locator(good, mode, whole(good), **limits)
     for image in images(root, count, random):
         by = shared
         if own:
-            by = make_locator(image, mode, whole(image), least_likeness=0.5, most_outside=0.5)
+            by = make_locator(image, mode, whole(image), **limits)
         try:
             before = locate(image, by, reference_box(by, None)).pose
         except FrameUnsuitable as error:
@@ -124,12 +130,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("count", type=int, nargs="?", default=250)
+    parser.add_argument("--scale", type=float, default=0.0)
     chosen = parser.parse_args()
     cv2.setNumThreads(1)
     for own in (True, False):
         for mode in AlignMode:
             for name, folder in SETS.items():
-                counted, median_ms = run(chosen.data / folder, mode, chosen.count, own)
+                counted, median_ms = run(
+                    chosen.data / folder, mode, chosen.count, own=own, scale=chosen.scale
+                )
                 figures = ", ".join(f"{counted[k]} {k}" for k in ("right", "wrong"))
                 reported = ", ".join(f"{counted[k]} {k}" for k in ("ambiguous", "not found"))
                 which = "own" if own else "set"

@@ -73,6 +73,20 @@ def write_brackets(folder: Path, fit: int = 14) -> Path:
     return folder
 
 
+def resized_bracket(laid: Laid, scale: float, seed: int = 0) -> NDArray[np.uint8]:
+    """Return the bracket so many times as large as it is drawn, on a belt that goes on."""
+    upright = Laid(WIDTH / 2, HEIGHT / 2, 0.0)
+    pose = PartPose(
+        x=laid.x,
+        y=laid.y,
+        angle_deg=laid.angle_deg,
+        pivot_x=upright.x,
+        pivot_y=upright.y,
+        scale=scale,
+    )
+    return moved(bracket(upright, seed=seed), pose)
+
+
 def moved(image: NDArray[np.uint8], pose: PartPose) -> NDArray[np.uint8]:
     """Return an image whose content was moved by a pose; its border goes on."""
     to_new = np.vstack([pose.matrix(), [0.0, 0.0, 1.0]])

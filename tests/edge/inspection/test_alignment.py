@@ -1,6 +1,7 @@
 """A part is inspected as it lies in the reference; what is not found is an ERROR, never OK."""
 
 import json
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -49,6 +50,7 @@ from tests.support.turned_part import (
     anywhere,
     bracket,
     placed,
+    resized_bracket,
 )
 
 SCHEMA = json.loads(
@@ -63,19 +65,31 @@ def locator(
     image: NDArray[np.uint8] | None = None,
     roi: Crop = ROI,
     most_outside: float = 0.0,
+    *,
+    most_scale: float = 0.0,
 ) -> Locator:
     shown = bracket(MIDDLE) if image is None else image
-    return make_locator(shown, mode, roi, least_likeness=0.5, most_outside=most_outside)
+    return make_locator(
+        shown,
+        mode,
+        roi,
+        least_likeness=0.5,
+        most_outside=most_outside,
+        most_scale=most_scale,
+    )
 
 
 def found(pixels: NDArray[np.uint8], by: Locator) -> Located:
     return locate(pixels, by, reference_box(by, None))
 
 
-@pytest.mark.parametrize(
+EACH_MODE = pytest.mark.parametrize(
     ("mode", "most_turn_deg"),
     [(AlignMode.SHIFT, 0.0), (AlignMode.SHIFT_ROTATION, 45.0), (AlignMode.FULL_ROTATION, 180.0)],
 )
+
+
+@EACH_MODE
 def test_a_part_is_found_to_a_hundredth_of_its_side_and_a_degree(
     mode: AlignMode, most_turn_deg: float
 ) -> None:
@@ -87,6 +101,32 @@ def test_a_part_is_found_to_a_hundredth_of_its_side_and_a_degree(
         assert pose.x == pytest.approx(laid.x, abs=0.01 * ROI.width)
         assert pose.y == pytest.approx(laid.y, abs=0.01 * ROI.width)
         assert (pose.angle_deg - laid.angle_deg + 180) % 360 - 180 == pytest.approx(0, abs=1)
+
+
+@EACH_MODE
+def test_a_larger_or_smaller_part_is_found_to_a_hundredth_of_its_size(
+    mode: AlignMode, most_turn_deg: float
+) -> None:
+    random = np.random.default_rng(2)
+    by = locator(mode, most_scale=0.1)
+    for number, scale in enumerate([0.9, 0.93, 0.97, 1.0, 1.04, 1.08, 1.1]):
+        laid = anywhere(random, most_turn_deg)
+        pixels = resized_bracket(laid, scale, number)
+        pose = found(pixels, by).pose
+        assert (pose.x, pose.y) == pytest.approx((laid.x, laid.y), abs=0.01 * ROI.width)
+        assert (pose.angle_deg - laid.angle_deg + 180) % 360 - 180 == pytest.approx(0, abs=1)
+        assert pose.scale == pytest.approx(scale, abs=0.01)
+        with pytest.raises(FrameUnsuitable):  # never taken for one that lies the other way
+            found(np.ascontiguousarray(pixels[:, ::-1]), by)
+
+
+@pytest.mark.parametrize("scale", [0.8, 0.85, 1.15, 1.25])
+def test_a_part_beyond_the_sizes_that_are_searched_is_not_found(scale: float) -> None:
+    for angle in (0.0, 33.0, 171.0):
+        with pytest.raises(PartNotFound):
+            found(
+                resized_bracket(Laid(WIDTH / 2, HEIGHT / 2, angle), scale), locator(most_scale=0.1)
+            )
 
 
 def test_grey_and_large_frames_are_searched_alike() -> None:
@@ -249,8 +289,32 @@ def test_an_aligned_part_looks_as_in_the_reference() -> None:
     assert difference.mean() < 4.0  # noise and edges; unaligned it is above 30
 
 
+def test_a_larger_part_is_shown_as_large_as_in_the_reference() -> None:
+    spec = InputSpec(
+        height=68,
+        width=100,
+        pixel_formats=(PixelFormat.BGR8,),
+        locator=locator(most_scale=0.1),
+    )
+    seen = []
+    for pixels in (bracket(MIDDLE), resized_bracket(Laid(100, 80, 133), 1.09)):
+        view = view_frame(pixels, spec)
+        seen.append(np.empty((68, 100, 3), np.uint8))
+        view.fill(0, seen[-1])
+    assert np.abs(seen[0].astype(float) - seen[1]).mean() < 4.0
+
+
+def test_what_lies_outside_of_a_larger_part_is_its_share() -> None:
+    box = Box(70, 56, 100, 68)
+    pose = PartPose(x=0, y=90, angle_deg=0, pivot_x=120, pivot_y=90, scale=1.1)
+    assert pose.outside(box, (HEIGHT, WIDTH)) == pytest.approx(0.5)
+    assert pose.outside(box, (400, 60)) == pytest.approx(0.5)
+    assert pose.enclosing(box, (HEIGHT, WIDTH)) == Box(0, 52, 55, 76)
+
+
 def test_masks_and_maps_go_there_and_back() -> None:
-    box, pose = Box(70, 56, 100, 68), PartPose(x=110, y=80, angle_deg=40, pivot_x=120, pivot_y=90)
+    box = Box(70, 56, 100, 68)
+    pose = PartPose(x=110, y=80, angle_deg=40, pivot_x=120, pivot_y=90, scale=1.08)
     mask = np.zeros((HEIGHT, WIDTH), np.bool_)
     mask[70:84, 96:112] = True
     back = mapped_back(
@@ -319,6 +383,26 @@ def test_the_verdict_says_where_the_part_lies(inspector: Inspector) -> None:
     assert content["locator"]["angle_deg"] == pytest.approx(-110, abs=1)
     assert content["locator"]["x"] == pytest.approx(105, abs=1)
     assert content["locator"]["outside"] == 0.0
+    assert "scale" not in content["locator"]
+
+
+def test_the_verdict_says_how_large_the_part_is_where_that_is_searched(
+    inspector: Inspector,
+) -> None:
+    spec = inspector.criteria.input.model_copy(update={"locator": locator(most_scale=0.1)})
+    sized = inspector.deciding_by(replace(inspector.criteria, input=spec))
+    laid = Laid(105, 96, -110)
+    pixels = resized_bracket(laid, 0.92)
+    x, y = laid.x, laid.y + 9
+    cv2.circle(pixels, (round(x), round(y)), 4, (255, 255, 255), cv2.FILLED)
+    inspection = inspect(sized, pixels)
+    content = sent(inspection)
+    assert content["locator"]["scale"] == pytest.approx(0.92, abs=0.01)
+    (region,) = inspection.regions
+    assert (region.x + region.width / 2, region.y + region.height / 2) == pytest.approx(
+        (x, y), abs=5
+    )
+    assert region.area_px == pytest.approx(np.pi * 16, rel=0.6)
 
 
 @pytest.mark.parametrize(
@@ -347,9 +431,17 @@ def test_a_part_that_is_not_found_is_an_error(
         ({"reference_height": 97}, "96"),
         ({"roi": {"x": 0, "y": 0, "width": 20, "height": 20}}, "smaller"),
         ({"least_likeness": 0.0}, "0.2"),
+        ({"most_scale": 0.2}, "0.1"),
+        ({"most_scale": 0.1}, "no size is certain"),
     ],
 )
 def test_a_locator_that_nobody_wrote_is_refused(change: dict[str, object], fault: str) -> None:
     document = json.loads(locator().model_dump_json()) | change
     with pytest.raises(ValidationError, match=fault):
         Locator.model_validate_json(json.dumps(document), strict=True)
+
+
+def test_a_locator_of_before_sizes_were_searched_is_read_as_one_that_searches_none() -> None:
+    document = json.loads(locator().model_dump_json())
+    del document["most_scale"]
+    assert Locator.model_validate_json(json.dumps(document), strict=True) == locator()
