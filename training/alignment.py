@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge.bundle.bounds import MIN_LIKENESS_SIZED
 from edge.bundle.manifest import AlignMode, InputSpec, Levels, Locator
 from edge.errors import FrameUnsuitable, ImageUnreadable
 from edge.imaging.image_files import read_image
@@ -56,12 +57,17 @@ def check_alignment(config: FitConfig) -> None:
         SettingError: names the option.
     """
     if config.align is None:
-        for name in ("reference", "roi", "likeness", "outside"):
+        for name in ("reference", "roi", "likeness", "outside", "scale"):
             if getattr(config, name) is not None:
                 raise SettingError(
                     f"--{name} is only used when parts are aligned. Add --align "
                     f"{', '.join(mode.value for mode in AlignMode)}."
                 )
+    if config.scale and config.likeness is not None and config.likeness < MIN_LIKENESS_SIZED:
+        raise SettingError(
+            f"--likeness {config.likeness:g}: with --scale parts must reach "
+            f"{MIN_LIKENESS_SIZED:g}. Of those that are less alike the size is not certain."
+        )
 
 
 def find_locator(config: FitConfig, splits: Splits) -> Locator | None:
@@ -78,6 +84,7 @@ def find_locator(config: FitConfig, splits: Splits) -> Locator | None:
         crop=config.crop,
         likeness=config.likeness,
         outside=config.outside or 0.0,
+        scale=config.scale or 0.0,
     )
     try:
         if config.reference is None:

@@ -130,6 +130,13 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         help="share of the part that may lie outside the frame (default 0)",
     )
     fit.add_argument(
+        "--scale",
+        type=float,
+        metavar="SHARE",
+        help="share by which the part may be larger or smaller than in the reference, at most "
+        "0.1 (default 0: as large)",
+    )
+    fit.add_argument(
         "--mask",
         type=Path,
         metavar="FILE",

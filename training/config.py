@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from edge.bundle.bounds import MAX_SCALE_SHARE
 from edge.bundle.manifest import AlignMode, Crop, Levels
 from edge.yaml_lines import Location, SettingsFile, read_settings_file
 from training.components.backbones import CACHE, DOWNLOAD
@@ -74,6 +75,7 @@ class FitConfig(BaseModel):
         likeness: to the reference, that a part reaches at least; None is 0.2 below the lowest of
             the good images, at least 0.5.
         outside: share of what is inspected that may lie outside the frame; None is 0.
+        scale: share by which the part may be larger or smaller than in the reference; None is 0.
         mask: YAML or image that says what of an image counts, and in which zones.
         levels: mapping of 16-bit samples.
         validate_on: images the threshold rests on.
@@ -104,6 +106,7 @@ class FitConfig(BaseModel):
     roi: Annotated[Crop | None, BeforeValidator(_region)] = None
     likeness: float | None = Field(default=None, ge=0.2, le=1.0)
     outside: float | None = Field(default=None, ge=0.0, le=0.5)
+    scale: float | None = Field(default=None, ge=0.0, le=MAX_SCALE_SHARE)
     mask: Annotated[Path | None, Field(strict=False)] = None
     levels: Levels | None = None
     validate_on: Annotated[ValidateOn, Field(strict=False)] = ValidateOn.HELD_OUT

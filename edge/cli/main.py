@@ -410,6 +410,7 @@ def _run_teach(
             align=options.align,
             reference=options.reference,
             roi=options.roi,
+            scale=options.scale,
         ),
         print_line,
     )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import edge
+from edge.bundle.bounds import MAX_SCALE_SHARE
 
 PROGRAM = "edge-run"
 MODBUS_TABLE_FORMATS = ("csv", "markdown", "plcopen", "st")
@@ -318,6 +319,13 @@ def _add_teaching(group: "argparse._ArgumentGroup") -> None:
         help="region of the part in the reference (default: found automatically)",
     )
     group.add_argument(
+        "--scale",
+        metavar="SHARE",
+        type=_scale,
+        help="share by which the part may be larger or smaller than in the reference, at most "
+        "0.1 (default 0: as large)",
+    )
+    group.add_argument(
         "--no-check-good",
         action="store_true",
         help="treat all images as good, even those that look like defects",
@@ -339,6 +347,19 @@ def _region(text: str) -> tuple[int, ...]:
     if not all(region[2:]):
         raise argparse.ArgumentTypeError(f"{text!r} is a region without width or height")
     return region
+
+
+def _scale(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= MAX_SCALE_SHARE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a share from 0 to {MAX_SCALE_SHARE:g}, by which a part may be larger "
+            "or smaller"
+        )
+    return share
 
 
 def _positive(text: str) -> int:

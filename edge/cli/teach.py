@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge.atomic_files import check_writable, write_all
 from edge.bundle.bounds import MAX_NAME_LENGTH
-from edge.bundle.manifest import AlignMode, Crop
+from edge.bundle.manifest import AlignMode, Crop, Locator
 from edge.bundle.mask_file import read_mask_file
 from edge.errors import ConfigurationError
 from edge.recipes.content import RecipeContent, follow_up, read_product_settings
@@ -44,6 +44,7 @@ class TeachCommand:
         settings, mask: of the product; None of a recipe are those of its version in force.
         align: how the part is found, ``none`` for not at all; None as in the version in force.
         reference, roi: the image that shows the part, and where; None of it are found.
+        scale: share by which the part may be larger or smaller than there; None is 0.
     """
 
     name: str
@@ -64,6 +65,7 @@ class TeachCommand:
     align: str | None = None
     reference: Path | None = None
     roi: tuple[int, ...] | None = None
+    scale: float | None = None
 
 
 def run_teach(command: TeachCommand, emit: Callable[[str], None]) -> None:
@@ -135,7 +137,12 @@ def _alignment(command: TeachCommand) -> Alignment | None:
     if command.roi is not None:
         x, y, width, height = command.roi
         crop = Crop(x=x, y=y, width=width, height=height)
-    return Alignment(mode=AlignMode(command.align), reference=command.reference, roi=crop)
+    return Alignment(
+        mode=AlignMode(command.align),
+        reference=command.reference,
+        roi=crop,
+        scale=command.scale or 0.0,
+    )
 
 
 def _published(command: TeachCommand, content: RecipeContent, built: BuiltModel) -> RecipeVersion:
@@ -160,10 +167,11 @@ def _check(command: TeachCommand) -> None:
             f"--teach {one_line(name)!r}: a name must have 1 to {MAX_NAME_LENGTH} plain characters."
         )
     if command.align in (None, "none"):
-        for option, value in (("--reference", command.reference), ("--roi", command.roi)):
+        given = {"reference": command.reference, "roi": command.roi, "scale": command.scale}
+        for option, value in given.items():
             if value is not None:
                 raise ConfigurationError(
-                    f"{option} is only used when parts are aligned. Add --align "
+                    f"--{option} is only used when parts are aligned. Add --align "
                     f"{', '.join(mode.value for mode in AlignMode)}."
                 )
     if command.output is None:
@@ -225,7 +233,7 @@ def _place_lines(built: BuiltModel) -> list[str]:
     shown = "the version in force" if built.reference is None else one_line(built.reference)
     lines = [
         f"part     found by {shown}, region {roi.x},{roi.y},{roi.width},{roi.height} "
-        f"({locator.mode.value}), likeness {locator.least_likeness:.2f} or more"
+        f"({locator.mode.value}{_size(locator)}), likeness {locator.least_likeness:.2f} or more"
     ]
     images = built.given.good
     strange = strangeness([image.located for image in images])
@@ -233,11 +241,16 @@ def _place_lines(built: BuiltModel) -> list[str]:
         located = image.located
         assert located is not None  # read_images refuses the others
         pose = located.pose
+        size = f" ×{pose.scale:.3f}" if locator.most_scale else ""
         lines.append(
-            f"place    {pose.x:7.1f} {pose.y:7.1f} {pose.angle_deg:7.1f}° {located.likeness:.3f}  "
-            f"{one_line(image.path.name)}"
+            f"place    {pose.x:7.1f} {pose.y:7.1f} {pose.angle_deg:7.1f}°{size} "
+            f"{located.likeness:.3f}  {one_line(image.path.name)}"
         )
     return lines
+
+
+def _size(locator: Locator) -> str:
+    return f", up to {locator.most_scale:.0%} larger or smaller" if locator.most_scale else ""
 
 
 def _views(taught: TaughtModel) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from edge.bundle.bounds import MAX_SCALE_SHARE
 from edge.bundle.manifest import AlignMode, Crop
 from edge.contract.event import Datum
 from edge.hmi.contents import MAX_IMAGE_NUMBER, Capturing, Content
@@ -120,11 +121,19 @@ class TeachAlignment(ActionBody):
         default=None,
         description="of the part in the reference, in pixels; null: what stands out there",
     )
+    scale: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=MAX_SCALE_SHARE,
+        description="share by which the part may be larger or smaller than in the reference",
+    )
 
     @model_validator(mode="after")
     def _of_an_image(self) -> Self:
         if self.mode is None and self.reference is not None:
             raise ValueError("a reference is only used where the part is looked for")
+        if self.mode is None and self.scale:
+            raise ValueError("a size is only searched where the part is looked for")
         if self.reference is None and self.roi is not None:
             raise ValueError("a region needs the reference that it was drawn on")
         return self

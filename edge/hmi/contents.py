@@ -222,6 +222,7 @@ class PartPlace(Content):
     x: float = Field(description="of the middle of the reference's region, in pixels of the image")
     y: float
     angle_deg: float = Field(description="of its turn, clockwise as seen")
+    scale: float = Field(default=1.0, description="how many times as large as in the reference")
     likeness: float = Field(description="to the reference, at most 1")
     strangeness: float = Field(description="how far it lies from where most parts lie")
 
@@ -304,6 +305,7 @@ class TaughtAlignment(Content):
     )
     roi: Area = Field(description="of the part in the reference")
     least_likeness: float = Field(description="that a part must reach")
+    scale: float = Field(default=0.0, description="share by which a part may be larger or smaller")
 
 
 class TeachingResult(Content):

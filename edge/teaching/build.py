@@ -15,7 +15,13 @@ from edge.inspection.preprocessing import to_samples
 from edge.recipes.folder import MODEL
 from edge.recipes.taught import TAUGHT_FILE, Taught
 from edge.teaching.golden_features import check_features
-from edge.teaching.images import ReadImages, TaughtImage, read_images
+from edge.teaching.images import (
+    ReadImages,
+    TaughtImage,
+    named_cause,
+    named_fault,
+    read_images,
+)
 from edge.teaching.part_reference import (
     JUDGES,
     LocatorChoice,
@@ -42,11 +48,13 @@ class Alignment:
     Attributes:
         reference: file of an image that shows it; None takes the most typical good one.
         roi: where the part lies there; None takes what stands out.
+        scale: share by which the part may be larger or smaller than there.
     """
 
     mode: AlignMode
     reference: Path | None = None
     roi: Crop | None = None
+    scale: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +211,12 @@ def _chosen(asked: BuildOrder, alignment: Alignment, spec: InputSpec) -> tuple[L
     Raises:
         TeachingRefused: an image cannot be read, or the part could not be found by it.
     """
-    choice = LocatorChoice(mode=alignment.mode, roi=alignment.roi, crop=asked.order.view.crop)
+    choice = LocatorChoice(
+        mode=alignment.mode,
+        roi=alignment.roi,
+        crop=asked.order.view.crop,
+        scale=alignment.scale,
+    )
     if alignment.reference is not None:
         return tried_locator(_seen(alignment.reference, spec), choice), alignment.reference.name
     paths = asked.images
@@ -218,9 +231,9 @@ def _seen(path: Path, spec: InputSpec) -> SeenImage:
     try:
         return SeenImage(path.name, to_samples(read_image(path), spec))
     except (ImageUnreadable, FrameUnsuitable) as error:
-        text = str(error)
-        text = text if text.startswith(str(path)) else f"{path}: {text}"
-        raise TeachingRefused(text, kind="unusable_images", n=1) from error
+        raise TeachingRefused(
+            named_fault(path, error), kind="unusable_images", n=1, **{named_cause(error): path.stem}
+        ) from error
 
 
 def _among(read: ReadImages, paths: Sequence[Path]) -> tuple[TaughtImage, ...]:

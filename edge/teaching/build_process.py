@@ -72,6 +72,7 @@ class AlignmentRequest(Section):
     mode: AlignMode | None
     reference: str | None = None
     roi: Crop | None = None
+    scale: float = 0.0
 
 
 class BuildRequest(Section):
@@ -135,6 +136,7 @@ class FoundPlace(Section):
     Attributes:
         x, y: of the middle of the reference's region, in pixels of the image.
         angle_deg: of its turn, clockwise as seen.
+        scale: how many times as large as in the reference it is.
         likeness: to the reference, at most 1.
         strangeness: how far it lies from where most parts lie.
     """
@@ -143,6 +145,7 @@ class FoundPlace(Section):
     x: float
     y: float
     angle_deg: float
+    scale: float
     likeness: float
     strangeness: float
 
@@ -154,6 +157,7 @@ class AlignmentResult(Section):
         reference: name of the image that shows the part; None as in the version before.
         roi: of the reference image.
         least_likeness: that a part must reach.
+        scale: share by which a part may be larger or smaller.
         places: where they were found; the strangest first.
     """
 
@@ -161,6 +165,7 @@ class AlignmentResult(Section):
     reference: str | None
     roi: Crop
     least_likeness: float
+    scale: float
     places: list[FoundPlace]
 
 
@@ -260,7 +265,7 @@ def main() -> int:
     except StationError as error:
         _send(
             BuildReport(
-                refused=str(error).splitlines(),
+                refused=_without_folders(str(error), asked).splitlines(),
                 refused_kind="disk" if isinstance(error, OutputNotWritable) else error.kind,
                 refused_data=dict(error.data),
             )
@@ -272,6 +277,13 @@ def main() -> int:
         why = f"{asked.folder}: cannot be written ({error.strerror}). Make room on this disk."
         _send(BuildReport(refused=[why], refused_kind="disk"))
     return 0
+
+
+def _without_folders(text: str, asked: BuildRequest) -> str:
+    """Return a text that names images as people see them at the page."""
+    for path in (*asked.images, *asked.passed, *asked.defective, *asked.rejected):
+        text = text.replace(path, Path(path).name)
+    return text
 
 
 def _order(asked: BuildRequest) -> BuildOrder:
@@ -287,6 +299,7 @@ def _order(asked: BuildRequest) -> BuildOrder:
                 mode=asked.alignment.mode,
                 reference=Path(reference) if reference is not None else None,
                 roi=asked.alignment.roi,
+                scale=asked.alignment.scale,
             )
     return BuildOrder(
         name=asked.name,
@@ -418,6 +431,7 @@ def _alignment(built: BuiltModel) -> AlignmentResult | None:
         reference=built.reference,
         roi=locator.roi,
         least_likeness=locator.least_likeness,
+        scale=locator.most_scale,
         places=[_place(image, value) for value, image in ordered],
     )
 
@@ -431,6 +445,7 @@ def _place(image: TaughtImage, strange: float) -> FoundPlace:
         x=round(pose.x, 1),
         y=round(pose.y, 1),
         angle_deg=round(pose.angle_deg, 1),
+        scale=round(pose.scale, 4),
         likeness=round(located.likeness, 3),
         strangeness=round(strange, 2),
     )

@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,8 @@ from edge.teaching.refusals import TeachingRefused
 MAX_IMAGES = 500
 _MAX_NAMED = 5
 _MAX_LISTED = 20
+
+UnusableCause = Literal["unreadable", "unsuitable", "other_size"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -90,7 +94,7 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
         TeachingRefused: names the files that are unreadable, cut, dark, white, without contrast, of
             another size or of a format that is not taken; or those in which the part is not found.
     """
-    faults: list[str] = []
+    faults: list[_Fault] = []
     without_part: dict[Path, str] = {}
     images: dict[bytes, TaughtImage] = {}
     repeated: list[Path] = []
@@ -104,8 +108,7 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
             without_part[path] = str(error)
             continue
         except (ImageUnreadable, FrameUnsuitable) as error:
-            text = str(error)
-            faults.append(text if text.startswith(str(path)) else f"{path}: {text}")
+            faults.append(_Fault(path, named_cause(error), named_fault(path, error)))
             continue
         if image.content in images:
             repeated.append(path)
@@ -113,13 +116,19 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
             images[image.content] = image
     usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else (0, 0)
     faults += [
-        f"{path}: {size[0]}×{size[1]} pixels, the others have {usual[0]}×{usual[1]}; "
-        "all images must have the same size."
+        _Fault(
+            path,
+            "other_size",
+            f"{path}: {size[0]}×{size[1]} pixels, the others have {usual[0]}×{usual[1]}; "
+            "all images must have the same size.",
+        )
         for path, size in sizes.items()
         if size != usual
     ]
     if faults:
-        raise TeachingRefused(*_named(faults), kind="unusable_images", n=len(faults))
+        raise TeachingRefused(
+            *_named(faults), kind="unusable_images", n=len(faults), **_by_cause(faults)
+        )
     if without_part:
         raise TeachingRefused(
             f"the part was not found in {len(without_part)} of {len(paths)} images. Remove those "
@@ -128,7 +137,7 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
             kind="part_not_found",
             n=len(without_part),
             of=len(paths),
-            images=", ".join(path.stem for path in [*without_part][:_MAX_LISTED]),
+            images=_stems(without_part),
         )
     return ReadImages(tuple(images.values()), tuple(repeated))
 
@@ -159,9 +168,38 @@ def taught_image(path: Path, pixels: Pixels, spec: InputSpec) -> TaughtImage:
     )
 
 
-def _named(faults: Sequence[str]) -> Iterable[str]:
+def named_cause(error: ImageUnreadable | FrameUnsuitable) -> UnusableCause:
+    """Return what kind of cause keeps an image from being taught with."""
+    return "unreadable" if isinstance(error, ImageUnreadable) else "unsuitable"
+
+
+def named_fault(path: Path, error: Exception) -> str:
+    """Return what is wrong with an image, and which one it is."""
+    text = str(error)
+    return text if text.startswith(str(path)) else f"{path}: {text}"
+
+
+class _Fault(NamedTuple):
+    """What is wrong with an image."""
+
+    path: Path
+    cause: UnusableCause
+    sentence: str
+
+
+def _by_cause(faults: Sequence[_Fault]) -> dict[str, str]:
+    """Return by cause the names of images, for words in other languages."""
+    causes = dict.fromkeys(fault.cause for fault in faults)
+    return {one: _stems(fault.path for fault in faults if fault.cause == one) for one in causes}
+
+
+def _stems(paths: Iterable[Path]) -> str:
+    return ", ".join(path.stem for path in islice(paths, _MAX_LISTED))
+
+
+def _named(faults: Sequence[_Fault]) -> Iterable[str]:
     yield (f"{len(faults)} images cannot be used for teaching. Remove them, or capture them again:")
-    yield from _listed(faults)
+    yield from _listed([fault.sentence for fault in faults])
 
 
 def _listed(faults: Sequence[str]) -> Iterable[str]:

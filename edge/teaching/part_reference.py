@@ -35,8 +35,8 @@ _SPREADS = 4.0
 _MARGIN_SHARE = 0.03
 # Defective parts, and good ones that are yet to come, are less like the reference by up to this.
 _BELOW_GOOD = 0.2
-# Beside these differences of x and y in pixels, cosine, sine and likeness none is strange.
-_NO_SPREAD = np.array([1.0, 1.0, 0.02, 0.02, 0.01])
+# Beside these differences of x and y in pixels, cosine, sine, size and likeness none is strange.
+_NO_SPREAD = np.array([1.0, 1.0, 0.02, 0.02, 0.01, 0.01])
 
 
 class ReferenceRefused(TeachingRefused):
@@ -63,6 +63,7 @@ class LocatorChoice:
         crop: what is inspected, in the reference; None inspects the region.
         likeness: that a part must reach; None agrees on one by the good images.
         outside: this share of what is inspected may lie outside the frame.
+        scale: by this share the part may be larger or smaller than in the reference.
     """
 
     mode: AlignMode
@@ -70,6 +71,7 @@ class LocatorChoice:
     crop: Crop | None = None
     likeness: float | None = None
     outside: float = 0.0
+    scale: float = 0.0
 
 
 def tried_locator(image: SeenImage, choice: LocatorChoice) -> Locator:
@@ -86,6 +88,7 @@ def tried_locator(image: SeenImage, choice: LocatorChoice) -> Locator:
             choice.roi or part_region(image.samples),
             least_likeness=least if choice.likeness is None else choice.likeness,
             most_outside=choice.outside,
+            most_scale=choice.scale,
         )
         locate(image.samples, locator, reference_box(locator, choice.crop))
     except FrameUnsuitable as error:
@@ -186,4 +189,5 @@ def strangeness(found: Sequence[Located | None]) -> list[float]:
 
 def _figures(located: Located) -> tuple[float, ...]:
     pose, angle = located.pose, np.deg2rad(located.pose.angle_deg)
-    return pose.x, pose.y, float(np.cos(angle)), float(np.sin(angle)), located.likeness
+    cosine, sine = float(np.cos(angle)), float(np.sin(angle))
+    return pose.x, pose.y, cosine, sine, pose.scale, located.likeness

@@ -9,11 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import AlignMode, load_bundle
+from edge.bundle.manifest import AlignMode, InputSpec, load_bundle
 from edge.imaging.frame import Frame
 from edge.inspection.decision import Reason
 from edge.inspection.detector import CompiledModel, Detector
-from edge.inspection.frame_prediction import predict_frame
+from edge.inspection.frame_prediction import predict_frame, view_frame
 from edge.inspection.inspector import Inspection, Inspector
 from export.cli import main as export_model
 from tests.support.small_training import write_weights
@@ -24,10 +24,13 @@ from tests.support.turned_part import (
     Laid,
     bracket,
     placed,
+    resized_bracket,
     write_brackets,
 )
 from training.checkpoint import load_checkpoint
 from training.cli import main as train_station
+from training.data.loading import prepare_sample, read_sample
+from training.data.samples import GOOD, Sample
 from training.evaluation import TorchPredictor
 
 USAGE = 78
@@ -59,7 +62,8 @@ def arguments(data: Path, weights: Path, output: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, brackets: Path, weights: Path) -> Path:
     output = tmp_path_factory.mktemp("checkpoint") / "brackets.safetensors"
-    assert train_station([*arguments(brackets, weights, output), "--align", "full-rotation"]) == 0
+    options = ["--align", "full-rotation", "--scale", "0.1"]
+    assert train_station([*arguments(brackets, weights, output), *options]) == 0
     return output
 
 
@@ -67,7 +71,7 @@ def test_a_fit_shows_where_it_found_the_parts(checkpoint: Path) -> None:
     loaded = load_checkpoint(checkpoint)
     locator = loaded.description.input.locator
     assert locator is not None
-    assert locator.mode is AlignMode.FULL_ROTATION
+    assert (locator.mode, locator.most_scale) == (AlignMode.FULL_ROTATION, 0.1)
     # Aligned, all images to quantize with show the part alike; as they lay they differ by 20.
     images = loaded.calibration
     assert images is not None
@@ -75,7 +79,14 @@ def test_a_fit_shows_where_it_found_the_parts(checkpoint: Path) -> None:
     page = checkpoint.with_suffix(".html").read_text()
     section = page.split("Where the part was found")[1].split("<h2>")[0]
     assert len(re.findall(r"<tr><th>good/\d+\.png", section)) == 14
-    assert "full-rotation" in section
+    assert "full-rotation" in section and "<th>Size</th>" in section
+
+
+def prepare_file(path: Path, spec: InputSpec) -> NDArray[np.uint8]:
+    """Return an image as a fit prepares it."""
+    sample = Sample(path=path, kind=GOOD)
+    (prepared,) = prepare_sample(sample, read_sample(sample), spec)
+    return prepared
 
 
 def test_the_line_finds_a_turned_part_and_its_defect(checkpoint: Path, tmp_path: Path) -> None:
@@ -103,17 +114,31 @@ def test_the_line_finds_a_turned_part_and_its_defect(checkpoint: Path, tmp_path:
     assert any(
         one.x <= x <= one.x + one.width and one.y <= y <= one.y + one.height for one in spot.regions
     )
-    # The checkpoint, through the same preparation, says the same.
+    # The checkpoint, through the same preparation, says the same, also of a larger part. Of what is
+    # prepared torch, ONNX and OpenVINO say the same, as the gate shows with the aligned images.
     loaded = load_checkpoint(checkpoint)
     spec = loaded.description.input
+    assert bundle.manifest.input == spec
     predictor = TorchPredictor(loaded.model, spec, torch.device("cpu"))
-    expected = predict_frame(predictor, spotted, spec).prediction.score
-    assert spot.score == pytest.approx(expected, rel=1e-3)
+    larger = resized_bracket(Laid(125, 88, 64), 1.07, seed=95)
+    for pixels, inspection in ((spotted, spot), (larger, inspect(larger))):
+        expected = predict_frame(predictor, pixels, spec).prediction.score
+        assert inspection.score == pytest.approx(expected, rel=1e-3)
+    assert inspection.decision.reason is Reason.SCORE_BELOW
+    assert inspection.located is not None
+    assert inspection.located.pose.scale == pytest.approx(1.07, abs=0.01)
+    file, prepared = tmp_path / "larger.png", np.empty((spec.height, spec.width, 3), np.uint8)
+    cv2.imwrite(str(file), larger)
+    view_frame(larger, bundle.manifest.input).fill(0, prepared)
+    assert np.array_equal(prepare_file(file, spec), prepared)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--scale", "0.1"], "--scale is only used when parts are aligned"),
+        (["--align", "shift", "--scale", "0.2"], "scale"),
+        (["--align", "shift", "--scale", "0.1", "--likeness", "0.6"], "must reach 0.85"),
         (["--roi", "1,2,3,4"], "--roi is only used when parts are aligned"),
         (["--align", "shift", "--roi", "1,2,3"], "x,y,w,h"),
         (["--align", "shift", "--likeness", "0"], "likeness"),

@@ -33,6 +33,7 @@ def fit_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "roi": arguments.roi,
         "likeness": arguments.likeness,
         "outside": arguments.outside,
+        "scale": arguments.scale,
         "levels": _named(("black", "white"), arguments.levels),
         "validate_on": arguments.validate_on,
         "threshold": arguments.threshold,

@@ -29,6 +29,7 @@ class PoseRow(NamedTuple):
     x: str
     y: str
     angle: str
+    size: str
     likeness: str
 
 
@@ -45,6 +46,7 @@ class Poses(NamedTuple):
     Attributes:
         mode, region, lowest: how the part may lie, where it lies in the reference, and the lowest
             likeness.
+        sized: whether it may be larger or smaller than in the reference.
         reference: base64 of a PNG.
         left_out: how many rows are not listed.
     """
@@ -52,6 +54,7 @@ class Poses(NamedTuple):
     mode: str
     region: str
     lowest: str
+    sized: bool
     reference: str
     rows: list[PoseRow]
     cards: list[PoseCard]
@@ -75,6 +78,7 @@ def find_poses(found: Sequence[LookedAt], spec: InputSpec) -> Poses | None:
     _, encoded = cv2.imencode(".png", reference_image(locator))
     return Poses(
         mode=locator.mode.value,
+        sized=locator.most_scale > 0.0,
         region=f"{roi.width}×{roi.height}+{roi.x}+{roi.y}",
         lowest=f"{min(likenesses):.2f}" if likenesses else "–",
         reference=base64.b64encode(encoded.tobytes()).decode(),
@@ -87,10 +91,11 @@ def find_poses(found: Sequence[LookedAt], spec: InputSpec) -> Poses | None:
 def _row(one: LookedAt) -> PoseRow:
     name = "/".join(one.sample.label.split("/")[-2:])
     if one.located is None:
-        return PoseRow(name, "–", "–", "–", one.fault)
+        return PoseRow(name, "–", "–", "–", "–", one.fault)
     pose = one.located.pose
     likeness = f"{one.located.likeness:.3f}"
-    return PoseRow(name, f"{pose.x:.1f}", f"{pose.y:.1f}", f"{pose.angle_deg:.1f}°", likeness)
+    turned, size = f"{pose.angle_deg:.1f}°", f"{pose.scale:.3f}"
+    return PoseRow(name, f"{pose.x:.1f}", f"{pose.y:.1f}", turned, size, likeness)
 
 
 def _card(one: LookedAt, boxes: Sequence[Box]) -> PoseCard:

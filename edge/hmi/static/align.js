@@ -8,6 +8,9 @@ const FIELDS = ["x", "y", "width", "height"];
 // A drag of fewer pixels of the image is a click.
 const MIN_PX = 4;
 
+// By this share a part may be larger or smaller, where that is chosen.
+const SIZE_SHARE = 0.1;
+
 let teaching = null, mode = "", reference = "", box = null, from = null, drawn = null, session = null;
 
 export function start() {
@@ -28,6 +31,7 @@ export function take(found) {
     box = from = drawn = null;
     mode = found.aligned ? "before" : "none";
     reference = "";
+    $("align-scale").checked = false;
   }
   show();
 }
@@ -36,7 +40,8 @@ export function take(found) {
 export function choice() {
   if (mode === "before") return null;
   if (mode === "none") return { mode: null };
-  return { mode, reference: Number(reference) || null, roi: reference && box ? { ...box } : null };
+  const scale = $("align-scale").checked ? SIZE_SHARE : 0;
+  return { mode, scale, reference: Number(reference) || null, roi: reference && box ? { ...box } : null };
 }
 
 const word = (one) => t(`align_${one.replace(/\W/, "_")}`);
@@ -113,20 +118,21 @@ export function showPlaces() {
   $("align-result").hidden = !found || !placed.length;
   if (!found || !placed.length) return;
   const [x, y, width, height] = found.roi;
-  $("align-found").textContent = t(found.reference === null ? "align_found_before" : "align_found", { mode: word(found.mode), n: found.reference, x, y, width, height, likeness: number(found.least_likeness, 2) });
+  const words = found.scale ? t("align_sized", { mode: word(found.mode), share: number(100 * found.scale) }) : word(found.mode);
+  $("align-found").textContent = t(found.reference === null ? "align_found_before" : "align_found", { mode: words, n: found.reference, x, y, width, height, likeness: number(found.least_likeness, 2) });
   $("align-places-title").textContent = t("align_places", { n: number(placed.length) });
   placed.sort((a, b) => b.place.strangeness - a.place.strangeness || a.number - b.number);
   renew($("align-places"), placed, (one) => `${one.number} ${teaching.result.build} ${language()}`, (one) => place(one, found.roi));
 }
 
 function place(one, [, , width, height]) {
-  const { x, y, angle_deg, likeness } = one.place, [across, down] = [width / 2, height / 2];
+  const { x, y, angle_deg, scale, likeness } = one.place, [across, down] = [width / 2, height / 2];
   return make("li", {},
     draw("svg", { viewBox: `0 0 ${teaching.width_px} ${teaching.height_px}`, role: "img", "aria-label": t("teach_image", { n: one.number }) },
       draw("image", { href: `teach/images/${one.number}`, width: teaching.width_px, height: teaching.height_px, preserveAspectRatio: "none" }),
-      draw("g", { transform: `translate(${x} ${y}) rotate(${angle_deg})` },
+      draw("g", { transform: `translate(${x} ${y}) rotate(${angle_deg}) scale(${scale})` },
         ...["box under", "box"].map((kind) => draw("rect", { class: kind, x: -across, y: -down, width, height })),
         draw("line", { class: "top", x1: -across, y1: -down, x2: across, y2: -down }))),
     make("div", { class: "line" }, make("span", {}, `${one.number}`), make("span", {}, number(likeness, 2))),
-    make("div", { class: "line" }, make("span", {}, `${number(x)}, ${number(y)}`), make("span", {}, `${number(angle_deg, 1)}°`)));
+    make("div", { class: "line" }, make("span", {}, `${number(x)}, ${number(y)}`), make("span", {}, [`${number(angle_deg, 1)}°`, scale === 1 ? null : `×${number(scale, 3)}`].filter(Boolean).join(" "))));
 }

@@ -101,10 +101,10 @@ async function held(path) {
   return new Promise((done) => { const reader = new FileReader(); reader.onload = () => done(reader.result); reader.readAsDataURL(content); });
 }
 
-// From the frame to the reference: back by the place where the part was found, and by its angle.
-function turned({ x, y, angle_deg }) {
+// From the frame to the reference: back by the place where the part was found, its angle and size.
+function turned({ x, y, angle_deg, scale = 1 }) {
   const [px, py] = force.pivot;
-  return `translate(${px} ${py}) rotate(${-angle_deg}) translate(${-x} ${-y})`;
+  return `translate(${px} ${py}) rotate(${-angle_deg}) scale(${1 / scale}) translate(${-x} ${-y})`;
 }
 
 const size = () => force?.reference ?? (image ? [image.width, image.height] : [4, 3]);

@@ -193,7 +193,7 @@ function facts(found, verdict) {
 }
 
 function place(locator) {
-  return locator && `${number(locator.x, 1)}, ${number(locator.y, 1)}, ${number(locator.angle_deg, 1)}° (${number(locator.score, 2)})`;
+  return locator && `${number(locator.x, 1)}, ${number(locator.y, 1)}, ${number(locator.angle_deg, 1)}°${locator.scale ? ` ×${number(locator.scale, 3)}` : ""} (${number(locator.score, 2)})`;
 }
 
 function zones(all) {

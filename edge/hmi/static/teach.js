@@ -75,6 +75,9 @@ function contradicted() {
   return [...shown.map((one) => t(`teach_contradicted_${one.mark}`, { seq: number(one.seq), n: number(one.number) })), found.length > shown.length && t("teach_contradicted_more", { n: number(found.length - shown.length) }), t("teach_contradicted_sure")].filter(Boolean).join(" ");
 }
 
+// What names images by their files, in what is known of a refusal.
+const FILE_LISTS = ["images", "unreadable", "unsuitable", "other_size"];
+
 // English has the cause in detail, other languages what kind of cause it is.
 function whyNot() {
   if (language() === "en" || !teaching.why_kind) return make("span", { lang: "en" }, teaching.why_not);
@@ -84,10 +87,11 @@ function whyNot() {
 function whyRefused() {
   const sentences = teaching.refused.join("\n"), kind = `refused_${teaching.refused_kind}`;
   // Of a box that was drawn here the page has words of its own in English, too.
-  if ((language() === "en" && !kind.startsWith("refused_reference")) || !own(kind)) return make("span", { lang: "en" }, sentences);
+  if ((language() === "en" && !/^refused_(reference|part_not_found)/.test(kind)) || !own(kind)) return make("span", { lang: "en" }, sentences);
   const names = { ...teaching.refused_data };
-  if (names.images) names.images = names.images.replace(/\b0+/g, ""); // files by number
-  return make("span", { title: sentences }, t(kind, names));
+  for (const list of FILE_LISTS) if (names[list]) names[list] = names[list].replace(/\b0+/g, ""); // files by number
+  const causes = FILE_LISTS.filter((cause) => names[cause] && own(`${kind}_${cause}`)).map((cause) => t(`${kind}_${cause}`, names));
+  return make("span", { title: sentences }, [t(kind, names), ...causes].join(" "));
 }
 
 function allow() {

@@ -534,7 +534,7 @@ class Teaching:
             return None
         number = asked.reference
         if number is None:
-            return AlignmentRequest(mode=asked.mode)
+            return AlignmentRequest(mode=asked.mode, scale=asked.scale)
         if all(image.number != number for image in taught if image.is_learned):
             raise TeachingNotPossible(
                 f"image {number} cannot be the reference: it is excluded, or not a good one. "
@@ -543,7 +543,7 @@ class Teaching:
                 n=number,
             )
         path = str(self._folder.image(number))
-        return AlignmentRequest(mode=asked.mode, reference=path, roi=asked.roi)
+        return AlignmentRequest(mode=asked.mode, reference=path, roi=asked.roi, scale=asked.scale)
 
     def _aligned(self, recipe: str) -> AlignMode | None:
         """Return how the version in force finds its part.

@@ -223,4 +223,5 @@ def _shown_alignment(found: AlignmentResult | None) -> TaughtAlignment | None:
         reference=_number(found.reference) if found.reference is not None else None,
         roi=(roi.x, roi.y, roi.width, roi.height),
         least_likeness=found.least_likeness,
+        scale=found.scale,
     )

@@ -3,6 +3,7 @@
 Screenshots are kept in ``build/screenshots``.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from edge.bundle.manifest import AlignMode, Crop, load_bundle
+from edge.bundle.manifest import AlignMode, Crop, Locator, load_bundle
+from edge.journal.entries import RecordKind
+from edge.journal.query import Query, query
 from edge.recipes.folder import RecipeFolder
 from tests.edge.hmi.test_hmi_browser import SIZES, shot, unlock
 from tests.support.browser import running_browser
@@ -83,10 +86,13 @@ def test_the_box_of_a_turned_part_is_drawn_and_its_places_are_shown(
         expect(page.locator("#teach-refused")).to_contain_text("The box shows almost nothing")
         draw_box(page, LEFT, TOP, RIGHT, BOTTOM)
         expect(page.locator("#align-box")).to_have_text("Box of 104 × 72 pixels")
+        page.locator("#align-scale").check()
         shot(page, "align")
+        unusable_images_are_named_as_people_see_them(station, page, int(number))
         page.locator("#teach-build").click()
         expect(page.locator("#align-found")).to_contain_text(
-            f"Shifted, turned to any angle. Reference: image {number}, box 104×72 at 68, 54."
+            "Shifted, turned to any angle, up to 10 % larger or smaller. "
+            f"Reference: image {number}, box 104×72 at 68, 54."
         )
         expect(page.locator("#teach-refused")).to_be_empty()
         page.locator("#align-places-title").click()
@@ -109,6 +115,8 @@ def test_the_box_of_a_turned_part_is_drawn_and_its_places_are_shown(
             assert page.evaluate(wider) <= 0
             page.screenshot(path=f"build/screenshots/align_{size}.png", full_page=True)
 
+        page.locator("#teach-try").click()
+        expect(page.locator("#teach-trial-parts li")).not_to_have_count(0)
         page.locator("#teach-release [name=comment]").fill("lies anywhere")
         page.locator("#teach-release button").click()
         expect(page.locator("#teach-start")).to_be_visible()
@@ -124,11 +132,46 @@ def test_the_box_of_a_turned_part_is_drawn_and_its_places_are_shown(
         Crop(x=LEFT, y=TOP, width=RIGHT - LEFT, height=BOTTOM - TOP),
     )
     assert station.event("teach_built")["data"]["align"] == "full-rotation"
+    tried_parts_were_found(station, locator)
     station.act("teach", {"recipe": "bracket"}, x_edge_name="Kim")
     wait_until(
         lambda: station.status()["status"]["teaching"]["aligned"] == "full-rotation",
         "the next version is taught, which finds its part alike",
     )
+
+
+def tried_parts_were_found(station: PageStation, locator: Locator) -> None:
+    """Look at the journal: the candidate found the part in each frame that it judged."""
+    assert locator.most_scale == 0.1
+    released = station.event("recipe_released")["data"]
+    rows = query(station.journal, Query(kind=RecordKind.EVENT))
+    trials = [one["data"] for one in map(json.loads, (row.payload for row in rows))]
+    trials = [one for one in trials if "raw_threshold" in one]
+    judged = [text for one in trials for key, text in one.items() if key.count("-") == 4]
+    assert len(judged) == released["trial_parts"] > 0
+    assert {text.split()[0] for text in judged} <= {"OK", "NOK"}, judged
+
+
+def unusable_images_are_named_as_people_see_them(
+    station: PageStation, page: Page, reference: int
+) -> None:
+    """Damage an image: the page names it in its language, and no folder of the station."""
+    folder = station.folder / "journal" / "teaching" / "images"
+    damaged = max(path for path in folder.glob("????.png") if int(path.stem) != reference)
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:100])
+    refused = page.locator("#teach-refused")
+    page.locator("#teach-build").click()
+    expect(refused).to_contain_text(f"{damaged.name}:")
+    page.locator("#language").click()
+    expect(refused).to_have_text(
+        f"영상 1장을 사용할 수 없습니다. 제외하십시오. 읽을 수 없음: {int(damaged.stem)}."
+    )
+    page.locator("#language").click()
+    assert str(station.folder) not in page.locator("#teach-refused").evaluate(
+        "one => one.outerHTML"
+    )
+    damaged.write_bytes(content)
 
 
 def number_of_the_upright(station: PageStation, numbers: list[int]) -> int:
