@@ -2,7 +2,8 @@
 
 Who writes a file has its temporary one, locked, until that has its name; another process that
 writes the same file at that moment waits. So the files of each of them stay together, and the last
-one's remain.
+one's remain. Another user's, or one on a file system without locks, is not waited for: who came
+first is refused then, and never gives its file's name to what the other has only begun.
 """
 
 import errno
@@ -95,6 +96,7 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[BufferedWriter]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            _demand_own(temporary, file)
             temporary.replace(path)
         _sync_names(path.parent)
     except OSError as error:
@@ -120,13 +122,17 @@ def write_all(files: Sequence[tuple[Path, bytes]], durable: bool = True) -> None
     contents = dict(files)
     try:
         with ExitStack() as held:
+            written = {}
             # In one order, so that no two processes wait for each other.
             for path in sorted(contents):
                 file = held.enter_context(_held(partial_path(path)))
+                written[path] = file
                 file.write(contents[path])
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
+            for path, file in written.items():
+                _demand_own(partial_path(path), file)
             for path in contents:
                 partial_path(path).replace(path)
         if durable:
@@ -270,6 +276,16 @@ def _lock(descriptor: int, wait: bool) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
+
+
+def _demand_own(path: Path, file: BufferedWriter) -> None:
+    """Demand that a temporary file is still the one that is written.
+
+    Raises:
+        OSError: another process removed it, and may have begun one of its own there.
+    """
+    if not _leads_to(path, file.fileno()):
+        raise OSError(errno.EBUSY, "Another process writes it at this moment", str(path))
 
 
 def _leads_to(path: Path, descriptor: int) -> bool:

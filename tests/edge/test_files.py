@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +152,41 @@ def test_files_that_belong_together_stay_together_where_several_write_them(tmp_p
         thread.join(60.0)
     assert len({(tmp_path / name).read_bytes() for name in names}) == 1
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted(names)
+
+
+def test_who_loses_his_temporary_file_gives_no_name_to_what_another_has_begun(
+    tmp_path: Path,
+) -> None:
+    """As with another user, or on a file system without locks."""
+    first, last = tmp_path / "model.bin", tmp_path / "model.xml"
+    write_all([(first, b"old"), (last, b"old")])
+    begun = tmp_path / ".model.bin.partial"
+
+    with pytest.raises(OutputNotWritable, match="Another process"), whole_file(first) as file:
+        file.write(b"new")
+        begun.unlink()
+        begun.write_bytes(b"ha")
+    assert begun.read_bytes() == b"ha", "it is the other one's"
+
+    refused: list[OutputNotWritable] = []
+
+    def write_both() -> None:
+        try:
+            write_all([(first, b"new"), (last, b"new")])
+        except OutputNotWritable as error:
+            refused.append(error)
+
+    both = threading.Thread(target=write_both)
+    with whole_file(last) as file:
+        both.start()
+        while not begun.exists() or begun.read_bytes() != b"new":
+            time.sleep(0.001)
+        begun.unlink()
+        begun.write_bytes(b"ha")
+        file.write(b"old")
+    both.join(60.0)
+    assert len(refused) == 1
+    assert (first.read_bytes(), last.read_bytes(), begun.read_bytes()) == (b"old", b"old", b"ha")
 
 
 def test_a_file_that_was_killed_at_its_beginning_holds_nobody_up(tmp_path: Path) -> None:

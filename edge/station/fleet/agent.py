@@ -342,8 +342,10 @@ class FleetAgent:
             shown = name if version is None else f"{name} version {version}"
         memory, given_up = self._memory, self._memory.taken.get(key)
         if given_up is not None and memory.newest.get(key) == given_up.release:
-            # It is not the newest that counts any more: the next one may have its number.
-            memory = memory.with_newest(key, given_up.release - 1)
+            # It is not the newest that counts any more: the next one may have its number, but none
+            # that is older than what is in force again.
+            again = before.release.release if before.release is not None else 0
+            memory = memory.with_newest(key, max(given_up.release - 1, again))
         memory = memory.with_taken(key, before.release)
         self._memory = memory.model_copy(update={"release": None})
         self._end(desired, ReleasePhase.RETURNED, None, f"{shown} is in force again")

@@ -228,6 +228,21 @@ def test_after_a_rollback_the_report_names_the_release_before(
     assert (again["phase"], again["in_force"]["release"]) == ("in_force", 1)
 
 
+def test_what_came_back_by_a_rollback_is_the_newest_again(station: Station) -> None:
+    first, second, third = (station.released(station.plant.release()) for _ in range(3))
+    agent = station.agent()
+    assert station.ask(agent, station.desire(third, change_product=True))["phase"] == "in_force"
+    report = station.ask(agent, station.desire(first, rollout="two", older=True))
+    assert (report["phase"], report["in_force"]["release"]) == ("in_force", 1)
+    report = station.ask(agent, station.desire(None, rollout="two", action=Action.RETURN))
+    assert (report["phase"], report["in_force"]["release"]) == ("returned", 3)
+
+    report = station.ask(agent, station.desire(second, rollout="three"))
+
+    assert (report["phase"], report["reason"]) == ("refused", "older")
+    assert report["in_force"]["release"] == 3
+
+
 def test_a_version_that_somebody_here_chooses_is_reported_with_its_release(
     released_twice: tuple[Station, FleetAgent, ReleaseFile],
 ) -> None:
