@@ -344,15 +344,14 @@ class Station:
         if self._rules.max_age_ms is not None:
             fresh = aged(exposure.frame, started_ns, self._rules.max_age_ms)
             exposure = replace(exposure, frame=fresh)
-        code = self._code_before_inspection(exposure.frame)
-        exposure, refusal = self._asked_by_code(exposure, code)
-        if refusal is None:
-            line, refusal = self._line_for(exposure)
-        else:
-            line = self._line
-        inspector, beat = line.inspectors[index], self._beats.inspect[index]
-        beat()
+        line, beat = self._line, self._beats.inspect[index]
         try:
+            code = self._code_before_inspection(exposure.frame)
+            exposure, refusal = self._asked_by_code(exposure, code)
+            if refusal is None:
+                line, refusal = self._line_for(exposure)
+            inspector = line.inspectors[index]
+            beat()
             if refusal is None:
                 inspection = self._inspected(inspector, exposure)
             else:
@@ -361,7 +360,8 @@ class Station:
                 inspection = replace(inspection, part_id=code.part_id)
         except BaseException as error:
             # The process ends on it, but the part gets its verdict.
-            failure = inspector.failure(Reason.INTERNAL, f"{type(error).__name__}: {error}")
+            detail = f"{type(error).__name__}: {error}"
+            failure = line.inspectors[index].failure(Reason.INTERNAL, detail)
             with self._turns.turn(number):
                 self._issue_decided(exposure, failure, started_ns, line)
             raise

@@ -18,15 +18,18 @@ from edge.imaging.frame import Frame, FrameStatus
 from edge.inspection.decision import Reason, Result
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspection, Inspector
+from edge.settings.code import CodeSettings
 from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.part import Pairing, Rules
 from edge.station.handshake.state_machine import HandshakeMachine
 from edge.station.monitoring.heartbeat import Heartbeats
+from edge.station.pipeline.code_reading import CodeReader
 from edge.station.pipeline.mailbox import EveryMailbox, LatestMailbox, Mailbox
 from edge.station.pipeline.pipeline import Station
 from edge.station.pipeline.sinks import Sink
 from edge.station.pipeline.work import Beats, InspectionSetup, QueuedFrame, StationRules
 from edge.station.threads import Failures
+from tests.edge.station.test_codes import with_code
 from tests.support.small_bundle import defective_image, good_image
 
 GENEROUS_S = 60.0
@@ -178,6 +181,7 @@ def station(
     beats: Beats | None = None,
     recipe: Recipe | None = None,
     on_ending: Callable[[], None] = lambda: None,
+    codes: CodeReader | None = None,
 ) -> Station:
     failures = Failures()
     sinks = [
@@ -205,6 +209,7 @@ def station(
         triggering=triggering,
         beats=beats,
         on_ending=on_ending,
+        codes=codes,
     )
 
 
@@ -595,6 +600,23 @@ def test_a_part_that_meets_a_defect_in_the_inspector_gets_its_verdict(bundle: Pa
 
     with pytest.raises(ZeroDivisionError):
         station(ScriptedCamera(frames(1)), broken, seen).run()
+
+    assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)]
+
+
+def test_a_part_that_meets_a_defect_while_its_code_is_read_gets_its_verdict(
+    inspector: Inspector,
+) -> None:
+    def broken(_name: str) -> Recipe | None:
+        raise ZeroDivisionError("a defect")
+
+    settings = CodeSettings.model_validate({"timeout_ms": 10_000, "recipe": {}})
+    codes = CodeReader(settings, 1, offered=broken)
+    part = replace(frames(1)[0], pixels=with_code("nut", "qr"))
+    seen = Collected()
+
+    with pytest.raises(ZeroDivisionError):
+        station(ScriptedCamera([part]), inspector, seen, codes=codes).run()
 
     assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)]
 
