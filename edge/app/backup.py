@@ -434,7 +434,9 @@ def _painted_target(settings: Settings, unpacked: Path, roots: Sequence[Path]) -
     painted = painted_beside(packed) if mask is not None and packed.exists() else None
     if mask is None or painted is None:
         raise BackupRefused("the backup contains a painted mask that its settings do not name.")
-    target = Path(mask).parent / painted.relative_to(packed.parent)
+    target = painted  # named with its whole path
+    if painted.is_relative_to(packed.parent):
+        target = Path(mask).parent / painted.relative_to(packed.parent)
     _check_root(target, "decision.mask", roots)
     return target
 

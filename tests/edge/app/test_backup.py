@@ -140,13 +140,24 @@ def test_masks_drawn_at_the_page_count_at_their_new_place(station: Path, tmp_pat
     ]
 
 
-def test_a_mask_of_the_settings_brings_what_is_painted(station: Path, tmp_path: Path) -> None:
-    text = "painted: painted.png\n"
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_mask_of_the_settings_brings_what_is_painted(
+    absolute: bool, station: Path, tmp_path: Path
+) -> None:
+    # With a whole path it has the same one at the new place.
+    painted = tmp_path / "new" / "painted.png" if absolute else Path("painted.png")
+    text = f"painted: {painted}\n"
     station.with_name("mask.yaml").write_text(text)
-    station.with_name("painted.png").write_bytes(b"white")
+    if absolute:
+        painted.parent.mkdir()
+    (station.parent / painted).write_bytes(b"white")
     station.write_text(f"{station.read_text()}decision: {{mask: mask.yaml, image_threshold: 3}}\n")
+    backup, config = tmp_path / "s.backup", tmp_path / "new" / "station.yaml"
+    assert run("--backup", backup, "--config", station) == 0
+    shutil.rmtree(config.parent, ignore_errors=True)
+    config.parent.mkdir()
 
-    config = restored(station, tmp_path)
+    assert run("--restore", backup, "--config", config) == 0
 
     assert config.with_name("mask.yaml").read_text() == text
     assert config.with_name("painted.png").read_bytes() == b"white"
