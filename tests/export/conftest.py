@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from export import bundle as bundles
+from export import variants
 from export.cli import main as export_model
 from tests.soak import times
-from tests.support.once import done_once, to_onnx_once
+from tests.support.once import done_once, openvino_engine_once, to_onnx_once
 from tests.support.small_training import ALGORITHMS, write_mvtec, write_weights
 from training.cli import main as train_station
 
@@ -22,9 +23,14 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def converted_once(shared: Path) -> Iterator[None]:
-    """Exports begin with a conversion that takes longer than the rest of most tests."""
+    """Exports begin with a conversion that takes longer than the rest of most tests.
+
+    Most of the rest is compiling: of one graph for one image and for several, in each gate.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundles, "to_onnx", partial(to_onnx_once, shared=shared))
+        for module in (bundles, variants):
+            patch.setattr(module, "openvino_engine", openvino_engine_once)
         yield
 
 

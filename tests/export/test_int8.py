@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import openvino as ov
 import pytest
 
 from edge.bundle.manifest import load_bundle
@@ -19,7 +18,7 @@ from edge.inspection.predictor import RawPrediction
 from edge.inspection.self_test import self_test
 from edge.teaching.used_images import used_images
 from export import bundle as bundles
-from export import int8_search
+from export import engines, int8_search, variants
 from export.accuracy_gate import AccuracyBudget
 from export.bundle import ExportRequest, export_bundle, summary
 from export.calibration_images import usable_images, with_patches
@@ -87,9 +86,11 @@ def test_thresholds_are_those_of_the_checkpoint_in_every_precision(
 def test_exporting_int8_twice_gives_the_same_bytes(
     int8: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Other tests convert and quantize once only.
+    # Other tests convert, quantize and compile once only.
     monkeypatch.setattr(bundles, "to_onnx", to_onnx)
     monkeypatch.setattr(int8_search, "quantize", quantize)
+    for module in (bundles, variants):
+        monkeypatch.setattr(module, "openvino_engine", openvino_engine)
     again = tmp_path / "slopes.xml"
     chosen = ["--precision", "int8", "--onnx", *LENIENT]  # which is not timed again
     assert main([str(checkpoint), "-o", str(again), *chosen]) == 0
@@ -383,7 +384,8 @@ def test_bfloat16_is_only_given_where_the_gate_ran_in_it(
         def get_property(self, *_: str) -> list[str]:
             return ["FP32", "INT8"]
 
-    monkeypatch.setattr(ov, "Core", Core)
+    # Not ov.Core, of which the process may have its one already.
+    monkeypatch.setattr(engines, "openvino_core", Core)
     arguments = [str(any_checkpoint), "-o", str(tmp_path / "a.xml"), "--inference", "bf16"]
     assert main(arguments) == USAGE
     assert list(tmp_path.iterdir()) == []

@@ -4,13 +4,16 @@ import fcntl
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import openvino as ov
 from torch import Tensor, nn
 
 from edge.teaching.ir import serialized
+from export.engines import openvino_engine
 from export.ir import make_onnx, to_onnx
+from export.parity_gate import Engine
 from export.quantization import Images, Quantizable, QuantizationRecipe, quantize
 from training.tensor_hash import tensors_sha256
 
@@ -57,6 +60,15 @@ def make_onnx_once(
         lambda part: make_onnx(model, examples, inputs, outputs, path=part),
     )
     path.write_bytes(made.read_bytes())
+
+
+@lru_cache(maxsize=64)
+def openvino_engine_once(xml: bytes, weights: bytes, precision: str, device: str = "CPU") -> Engine:
+    """Return the engine that ran equal bytes before: it keeps nothing but what it compiled.
+
+    test_exporting_int8_twice_gives_the_same_bytes compiles anew.
+    """
+    return openvino_engine(xml, weights, precision, device)
 
 
 class QuantizedOnce:
