@@ -59,7 +59,7 @@ def test_a_taught_recipe_is_fitted_larger_exported_into_its_list_used_and_left_a
     larger = tmp_path / "larger.safetensors"
     weights = str(write_weights(tmp_path / "small.safetensors"))
     fit = ["fit", "--data", str(recipes / "너트"), "--backbone", "small", "--weights", weights]
-    fit += ["--image-size", "64", "--set", "bank_size=40", "--no-report", "--no-check-good"]
+    fit += ["--algorithm", "dfm", "--image-size", "64", "--no-report", "--no-check-good"]
     assert train_station([*fit, "-o", str(larger)]) == 0
     assert exported(larger, recipes, "너트") == 0
     assert "recipe 너트 version 2, not in force. Put it in force: " in capsys.readouterr().out

@@ -93,7 +93,7 @@ class TracedProcess:
         own: set[str] = set()
         for line in self._record.read_text(errors="replace").splitlines():
             addresses = {f"{four or six}:{port}" for port, four, six in _ADDRESS.findall(line)}
-            (own if "getsockname(" in line else reached).update(addresses)
+            (own if "getsockname" in line else reached).update(addresses)
             reached.update(_NAME_SERVICE.findall(line))
         reached -= own  # paho wakes its thread over a connection to itself
         left = sorted(str(path.relative_to(self._home)) for path in self._home.rglob("*"))

@@ -131,17 +131,9 @@ def test_a_fit_with_timm_becomes_a_bundle_that_names_the_licence(
     weights, fitted = tmp_path / "w.safetensors", tmp_path / "m.safetensors"
     save_file(tiny_weights(), weights)
     fit = ["fit", "--data", str(data), "--backbone", NAME, "--weights", str(weights)]
-    fit += [
-        "--image-size",
-        "64",
-        "--validate-on",
-        "test",
-        "--set",
-        "bank_size=40",
-        "--no-report",
-        "-o",
-        str(fitted),
-    ]
+    # Converted in half the time that others take.
+    fit += ["--algorithm", "dfm", "--image-size", "64", "--validate-on", "test"]
+    fit += ["--no-report", "-o", str(fitted)]
     assert main(fit) == 0
     assert load_checkpoint(fitted).description.backbone == NAME
 
