@@ -47,6 +47,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def resnet() -> tuple[str | Path, ...]:
+    """Return the options of a backbone that has seen many images."""
+    weights = shared_data("weights", "resnet18-imagenet-to-layer3.safetensors")
+    return "--backbone", "resnet18", "--weights", weights
+
+
 def run_command(main: Callable[[list[str]], int], *arguments: str | int | Path) -> None:
     """Run a command to its end, in this process."""
     assert main([*map(str, arguments)]) == 0
@@ -56,13 +62,12 @@ def run_command(main: Callable[[list[str]], int], *arguments: str | int | Path) 
 def run_chain(tmp_path_factory: pytest.TempPathFactory) -> RunChain:
     """Return a function that fits, tests and exports with the three commands."""
 
-    def run(data: Path, algorithm: str, *options: str) -> Chain:
+    def run(data: Path, algorithm: str, *options: str | Path) -> Chain:
         folder = tmp_path_factory.mktemp(f"{data.name}-{algorithm}")
-        weights = shared_data("weights", "resnet18-imagenet-to-layer3.safetensors")
         checkpoint, bundle = folder / "part.safetensors", folder / "part.xml"
         scores, metrics = folder / "scores.csv", folder / "metrics.json"
         fit: list[str | int | Path] = ["--algorithm", algorithm, "--data", data, *options]
-        fit += ["--backbone", "resnet18", "--weights", weights, "--image-size", SIDE, *FIT_ALONE]
+        fit += ["--image-size", SIDE, *FIT_ALONE]
         run_command(train_station, "fit", *fit, "-o", checkpoint)
         judged = ("test", checkpoint, "--data", data, "--scores", scores, "--json", metrics)
         run_command(train_station, *judged)

@@ -13,9 +13,10 @@ from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from export.cli import main as export_model
-from tests.acceptance.conftest import SIDE, Chain, RunChain, run_command
+from tests.acceptance.conftest import SIDE, Chain, RunChain, resnet, run_command
 from tests.acceptance.shared_data import shared_data
 from tests.soak import times
+from tests.support.small_training import write_weights
 
 # Image and pixel AUROC to reach; published for ResNet-18: 1.000 and 0.981, 0.994 and 0.983.
 TARGETS = {"patchcore": (0.99, 0.97), "padim": (0.98, 0.97)}
@@ -39,14 +40,14 @@ def algorithm(request: pytest.FixtureRequest) -> str:
 def bottle(algorithm: str, run_chain: RunChain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     whole = shared_data("mvtec", "bottle")
     if times(0, 1):
-        return run_chain(whole, algorithm, *FEWER[algorithm])
+        return run_chain(whole, algorithm, *resnet(), *FEWER[algorithm])
     few = tmp_path_factory.mktemp("few") / "bottle"
-    for image in sorted((whole / "train" / "good").iterdir())[:60]:
+    for image in sorted((whole / "train" / "good").iterdir())[:45]:
         write_smaller(image, few / image.relative_to(whole))
     for folder in (*(whole / "test").iterdir(), *(whole / "ground_truth").iterdir()):
-        for image in sorted(folder.iterdir())[::2]:
+        for image in sorted(folder.iterdir())[::3]:
             write_smaller(image, few / image.relative_to(whole))
-    return run_chain(few, algorithm, *FEWER[algorithm])
+    return run_chain(few, algorithm, *resnet(), *FEWER[algorithm])
 
 
 def write_smaller(image: Path, path: Path) -> None:
@@ -58,7 +59,10 @@ def write_smaller(image: Path, path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def tiles(run_chain: RunChain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """PatchCore on a few greyscale images, each of another, non-square size."""
+    """DFM on a few greyscale images, each of another, non-square size.
+
+    Its scores need not tell defects apart: any backbone has them.
+    """
     source = shared_data("magnetic_tile")
     few = tmp_path_factory.mktemp("few") / "magnetic_tile"
     for folder, count in (("train/good", 20), ("test/good", 6), ("test/crack", 6)):
@@ -69,7 +73,8 @@ def tiles(run_chain: RunChain, tmp_path_factory: pytest.TempPathFactory) -> Chai
     for image in (few / "test" / "crack").iterdir():
         mask = source / "ground_truth" / "crack" / f"{image.stem}_mask.png"
         shutil.copy(mask, few / "ground_truth" / "crack")
-    return run_chain(few, "patchcore", "--set", "bank_size=512")
+    weights = write_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
+    return run_chain(few, "dfm", "--backbone", "small", "--weights", weights)
 
 
 def assert_the_edge_agrees(chain: Chain) -> None:
@@ -94,14 +99,14 @@ def assert_the_edge_agrees(chain: Chain) -> None:
 
 def test_image_and_pixel_auroc_reach_what_is_published(bottle: Chain, algorithm: str) -> None:
     image, pixel = TARGETS[algorithm]
-    assert bottle.metrics["good_count"] == times(10, 20)
-    assert bottle.metrics["defective_count"] == times(32, 63)
+    assert bottle.metrics["good_count"] == times(7, 20)
+    assert bottle.metrics["defective_count"] == times(22, 63)
     assert bottle.metrics["image_auroc"] >= image
     assert bottle.metrics["pixel_auroc"] >= pixel
 
 
 def test_the_edge_gives_the_score_and_result_of_every_test_image(bottle: Chain) -> None:
-    assert len(bottle.rows) == times(42, 83)
+    assert len(bottle.rows) == times(29, 83)
     assert_the_edge_agrees(bottle)
 
 
@@ -137,6 +142,6 @@ def test_int8_keeps_auroc_verdicts_and_a_small_bundle(bottle: Chain, tmp_path: P
 
 @pytest.mark.skipif(not times(0, 1), reason="make soak runs it: a second set takes minutes")
 def test_int8_of_a_second_set_decides_alike(run_chain: RunChain, tmp_path: Path) -> None:
-    chain = run_chain(shared_data("magnetic_tile"), "padim")
+    chain = run_chain(shared_data("magnetic_tile"), "padim", *resnet())
 
     assert_int8_decides_alike(chain, tmp_path / "part.xml")
