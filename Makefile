@@ -76,10 +76,13 @@ images: packages $(EDGE)/installed $(DEV)/installed
 	$(DEV)/bin/python -m tests.support.page_images
 
 # Four workers on two cores, as many tests wait for processes and deadlines; the checks of `lint`
-# run beside them. Bytecode is kept, and what numba compiles is compiled once before they begin.
+# run beside them. Bytecode is kept, and what numba compiles is compiled once before they begin. All
+# of it at the second lowest priority: what gives way to a line, as teaching does, would wait minutes
+# for the other workers.
 test: packages $(DEV)/installed
 	@mkdir -p build
-	@( $(LINT) ) >build/lint.log 2>&1 & linting=$$!; \
+	@renice -n 18 -p $$$$ >/dev/null; \
+	( $(LINT) ) >build/lint.log 2>&1 & linting=$$!; \
 	PYTHONDONTWRITEBYTECODE= $(DEV)/bin/python -c 'import edge.app.run'; \
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 \
 		$(DEV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder; tested=$$?; \
