@@ -1,13 +1,9 @@
 """What the code on a part says: the recipe that inspects it, and what the part is called."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import StringConstraints, TypeAdapter, ValidationError
-from pydantic_core import SchemaError
-
+from edge.recipes.bounded_pattern import BoundedPattern, TooManySteps
 from edge.recipes.errors import CodeNamesNoRecipe
 
 RECIPE_GROUP, PART_GROUP = "recipe", "part"
@@ -40,14 +36,10 @@ class CodePattern:
             ValueError: what is wrong with the pattern.
         """
         try:
-            self._pattern = re.compile(pattern)
-            # Python's own engine may take for ever over a text that does not match, and nothing
-            # else runs meanwhile. This one takes a time in proportion to the text.
-            whole = StringConstraints(pattern=f"^(?:{pattern})$")
-            self._matching: TypeAdapter[str] = TypeAdapter(Annotated[str, whole])
-        except (re.error, SchemaError, RecursionError) as error:
+            self._pattern = BoundedPattern(pattern)
+        except ValueError as error:
             raise ValueError(f"is not a regular expression that can be used: {error}") from error
-        if RECIPE_GROUP not in self._pattern.groupindex:
+        if RECIPE_GROUP not in self._pattern.groups:
             raise ValueError(
                 "has no group (?P<recipe>...), which says what of the code names the recipe"
             )
@@ -59,9 +51,15 @@ class CodePattern:
         Raises:
             CodeNamesNoRecipe: the text does not fit, or its recipe is not among the names.
         """
-        found = self._pattern.fullmatch(text) if self._fits(text) else None
-        named = found[RECIPE_GROUP] if found is not None else None
-        if found is None or not named:
+        try:
+            found = self._pattern.fullmatch(text) or {}
+        except TooManySteps as error:
+            raise CodeNamesNoRecipe(
+                f"the code {text!r} names no recipe: code.recipe.pattern takes too long over it. "
+                "Write a pattern with fewer repetitions in each other, or one after the other."
+            ) from error
+        named = found.get(RECIPE_GROUP)
+        if not named:
             raise CodeNamesNoRecipe(
                 f"the code {text!r} names no recipe: it does not fit code.recipe.pattern. Check "
                 "which code was read (code.region), or change the pattern."
@@ -71,12 +69,4 @@ class CodePattern:
                 f"the code {text!r} names no recipe: {named!r} is not among code.recipe.names. "
                 "Add it, or take the part out."
             )
-        part_id = found[PART_GROUP] if PART_GROUP in self._pattern.groupindex else None
-        return CodeContent(self._names.get(named, named), part_id or text)
-
-    def _fits(self, text: str) -> bool:
-        try:
-            self._matching.validate_python(text)
-        except ValidationError:
-            return False
-        return True
+        return CodeContent(self._names.get(named, named), found.get(PART_GROUP) or text)

@@ -273,8 +273,21 @@ def test_the_whole_text_of_a_code_names_recipe_and_part(
         assert (content.recipe, content.part_id) == found
 
 
-def test_a_pattern_that_backtracks_does_not_hold_up_the_line() -> None:
-    """Python's engine would try 2⁹⁰ ways, and nothing else would run meanwhile."""
-    reader = CodePattern("(?P<recipe>(a+)+)/", {})
-    with pytest.raises(CodeNamesNoRecipe):
-        reader.read("a" * 90)
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("(?P<recipe>(a+)+)/", "does not fit"),
+        (r"(?:(?:\w+ ?)+;)?(?P<recipe>.+)", None),
+        (r"(?:.*.*.*.*.*.*.*;)?(?P<recipe>.+)", "takes too long"),
+    ],
+)
+def test_a_pattern_that_backtracks_does_not_hold_up_the_line(
+    pattern: str, expected: str | None
+) -> None:
+    """Python's engine would try up to 2⁹⁰ ways, and nothing else would run meanwhile."""
+    reader = CodePattern(pattern, {})
+    if expected is None:
+        assert reader.read("a" * 90).recipe == "a" * 90
+    else:
+        with pytest.raises(CodeNamesNoRecipe, match=expected):
+            reader.read("a" * 90)
