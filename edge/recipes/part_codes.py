@@ -1,5 +1,6 @@
 """What the code on a part says: the recipe that inspects it, and what the part is called."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class CodePattern:
             raise ValueError(
                 "has no group (?P<recipe>...), which says what of the code names the recipe"
             )
-        self._names = dict(names)
+        self._names = {_composed(key): name for key, name in names.items()}
 
     def read(self, text: str) -> CodeContent:
         """Return what a code says.
@@ -64,9 +65,15 @@ class CodePattern:
                 f"the code {text!r} names no recipe: it does not fit code.recipe.pattern. Check "
                 "which code was read (code.region), or change the pattern."
             )
+        named = _composed(named)
         if self._names and named not in self._names:
             raise CodeNamesNoRecipe(
                 f"the code {text!r} names no recipe: {named!r} is not among code.recipe.names. "
                 "Add it, or take the part out."
             )
         return CodeContent(self._names.get(named, named), found.get(PART_GROUP) or text)
+
+
+def _composed(text: str) -> str:
+    """Return a text as names of recipes are compared: printers of codes may write 한 as ㅎㅏㄴ."""
+    return unicodedata.normalize("NFC", text)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,7 @@ def test_check_names_a_pattern_or_a_name_that_is_wrong(
         ("(?P<recipe>[a-z]*)", {}, "", None),
         ("(?P<recipe>[a-z]+)|.*", {}, "0417", None),
         (PATTERN, {"A17": "nut"}, "nut/0417", None),
+        (PATTERN, {"너트": "nut"}, unicodedata.normalize("NFD", "너트") + "/0417", ("nut", "0417")),
     ],
 )  # fmt: skip
 def test_the_whole_text_of_a_code_names_recipe_and_part(
