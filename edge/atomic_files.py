@@ -8,6 +8,7 @@ first is refused then, and never gives its file's name to what the other has onl
 
 import errno
 import fcntl
+import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from edge.system.file_access import is_folder
 
 # A process that lays a file where another one has just removed it can be met, but not for ever.
 _ATTEMPTS = 100
+# Of a name that its temporary file has, too.
+_MAX_KEPT_BYTES = 100
 
 
 class LinkRefused(OutputNotWritable):
@@ -143,8 +146,14 @@ def write_all(files: Sequence[tuple[Path, bytes]], durable: bool = True) -> None
 
 
 def partial_path(path: Path) -> Path:
-    """Return where a file is written before it gets its name."""
-    return path.with_name(f".{path.name}.partial")
+    """Return where a file is written before it gets its name.
+
+    That of a long name is called by its hash: it must not be longer than a file system allows.
+    """
+    name, content = path.name, os.fsencode(path.name)
+    if len(content) > _MAX_KEPT_BYTES:
+        name = hashlib.sha256(content).hexdigest()[:32]
+    return path.with_name(f".{name}.partial")
 
 
 @contextmanager

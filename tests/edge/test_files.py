@@ -108,6 +108,16 @@ def test_a_large_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("name", ["n" * 251 + ".csv", "가" * 83 + ".csv"])
+def test_a_name_may_be_as_long_as_the_file_system_allows(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    check_writable(path)
+    write_streamed(path)
+    write_all([(path, b"new"), (tmp_path / f"m{name[1:]}", b"other")])
+    assert path.read_bytes() == b"new"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_folder_at_the_place_of_the_temporary_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".out.xml.partial").mkdir()
     with pytest.raises(OutputNotWritable, match="cannot be written"):

@@ -16,7 +16,8 @@ from edge.system.file_access import why_closed
 
 log = logging.getLogger(__name__)
 
-MAX_STEM_LENGTH = 80
+# A name may have 255 bytes, number and result with it; a Korean syllable has three.
+MAX_STEM_LENGTH, MAX_STEM_BYTES = 80, 200
 
 
 class OverlayWriter:
@@ -78,5 +79,6 @@ def file_name(verdict: Verdict) -> str:
     frame = verdict.frame
     stem = Path(unquote(urlsplit(frame.source).path)).stem if frame.source else ""
     safe = re.sub(r"[^\w.-]+", "-", stem)[:MAX_STEM_LENGTH]
+    safe = safe.encode()[:MAX_STEM_BYTES].decode(errors="ignore")
     result = verdict.inspection.decision.result.value
     return "_".join(part for part in (f"{frame.number:06d}", safe, result) if part) + ".jpg"

@@ -200,6 +200,7 @@ def test_a_map_is_drawn_by_what_its_part_was_decided_with_whatever_has_changed_s
         (None, "000007_ERROR.jpg"),
         ("file:///data/good%201.png", "000007_good-1_ERROR.jpg"),
         ("file:///data/" + "x" * 200 + ".png", "000007_" + "x" * 80 + "_ERROR.jpg"),
+        ("file:///data/" + "가" * 83 + ".png", "000007_" + "가" * 66 + "_ERROR.jpg"),
     ],
 )
 def test_files_are_named_by_part_source_and_result(
