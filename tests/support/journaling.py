@@ -1,5 +1,6 @@
 """A journal whose writer runs, and entries for it."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -82,3 +83,10 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"did not come: {what}"
         threading.Event().wait(0.005)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder at one moment: who writes there meanwhile finds it whole or gone."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    folder.rename(gone)
+    shutil.rmtree(gone)

@@ -1,6 +1,5 @@
 """A journal's files that are no longer at their place: told, and what is in memory is kept."""
 
-import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +8,14 @@ import pytest
 from edge.journal.entries import JournalUnavailable, RecordKind
 from edge.journal.outbox import Outbox
 from edge.journal.verification import verify_chain
-from tests.support.journaling import RunningWriter, numbers, running_writer, verdict, wait_until
+from tests.support.journaling import (
+    RunningWriter,
+    numbers,
+    remove_folder,
+    running_writer,
+    verdict,
+    wait_until,
+)
 
 
 def submit(running: RunningWriter, first: int, count: int, reported: list[int]) -> None:
@@ -75,7 +81,7 @@ def test_a_journal_that_cannot_be_written_anew_at_once_is_so_later(tmp_path: Pat
     with running_writer(folder, on_trouble=troubles.append) as running:
         submit(running, 1, 5, reported)
         running.flush()
-        shutil.rmtree(folder)
+        remove_folder(folder)
         (outside / "journal.witness").mkdir(parents=True)  # no place for the witness
         outside.rename(folder)
         submit(running, 6, 5, reported)
@@ -97,7 +103,7 @@ def test_a_writer_that_stops_without_its_folder_makes_it_again(
     with running_writer(folder, on_trouble=troubles.append) as running:
         submit(running, 1, 5, reported)
         running.flush()
-        shutil.rmtree(folder)
+        remove_folder(folder)
         wait_until(lambda: bool(troubles), "trouble")
         submit(running, 6, waiting, reported)
 
@@ -116,7 +122,7 @@ def test_another_journal_at_the_place_is_left_alone(
     troubles: list[str | None] = []
     running = RunningWriter(folder, on_trouble=troubles.append)
     running.write(verdict(1))
-    shutil.rmtree(folder)
+    remove_folder(folder)
     other.rename(folder)
     before = (folder / "journal.db").read_bytes()
     wait_until(lambda: bool(troubles), "trouble")

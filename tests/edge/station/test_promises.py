@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sqlite3
 import subprocess
 import time
@@ -18,6 +17,7 @@ from edge.station.recording.verdict_recorder import QUEUE_BOUND
 from tests.support.broken_network import BrokenNetwork, Mood
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.hanging_model import hanging_model
+from tests.support.journaling import remove_folder
 from tests.support.service_manager import NotifySocket
 from tests.support.small_bundle import good_image, write_bundle, write_images
 from tests.support.station_process import StationProcess, until
@@ -247,7 +247,7 @@ class Away:
         self.elsewhere.rename(self.folder)
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder)
+        remove_folder(self.folder)
 
     def make_again(self) -> None:
         self.folder.mkdir()
