@@ -2,8 +2,9 @@
 
 Who writes a file has its temporary one, locked, until that has its name; another process that
 writes the same file at that moment waits. So the files of each of them stay together, and the last
-one's remain. Another user's, or one on a file system without locks, is not waited for: who came
-first is refused then, and never gives its file's name to what the other has only begun.
+one's remain. Another user's is waited for as long as a lock shows it, and not for ever. Where none
+does, as on a file system without locks, who came first is refused, and never gives its file's name
+to what the other has only begun.
 """
 
 import errno
@@ -11,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader, BufferedWriter
@@ -21,6 +23,8 @@ from edge.system.file_access import is_folder
 
 # A process that lays a file where another one has just removed it can be met, but not for ever.
 _ATTEMPTS = 100
+# So long another user may write a file that we are to write; between two looks at it.
+_OTHERS_WAIT_S, _PAUSE_S = 10.0, 0.01
 # Of a name that its temporary file has, too.
 _MAX_KEPT_BYTES = 100
 
@@ -253,25 +257,52 @@ def _create_held(path: Path, mode: int, wait: bool) -> int:
 
 
 def _remove_abandoned(path: Path, wait: bool) -> None:
-    """Remove what lies at the place of a temporary file, unless somebody of ours writes there."""
+    """Remove what lies at the place of a temporary file, unless somebody writes there.
+
+    Raises:
+        BlockingIOError: somebody does, and is not waited for any longer.
+    """
     try:
         there = path.lstat()
     except FileNotFoundError:
         return
-    # Of others no lock is waited for: whoever may write to the folder could hold us up for ever.
-    if stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid():
+    if stat.S_ISREG(there.st_mode):
+        own = there.st_uid == os.geteuid()
         with suppress(FileNotFoundError, PermissionError):
-            # NFS locks what is open for writing.
-            flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            # NFS locks what is open for writing; another user's file may be open to readers alone.
+            access = os.O_WRONLY if own else os.O_RDONLY
+            flags = access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(path, flags)
             try:
-                _lock(descriptor, wait)
+                if own:
+                    _lock(descriptor, wait)
+                else:
+                    _lock_in_time(descriptor, _OTHERS_WAIT_S if wait else 0.0)
                 if _leads_to(path, descriptor):
                     path.unlink()
                 return
             finally:
                 os.close(descriptor)
     path.unlink(missing_ok=True)
+
+
+def _lock_in_time(descriptor: int, limit_s: float) -> None:
+    """Lock a file of another user, who could hold it for ever.
+
+    Raises:
+        BlockingIOError: it is held longer.
+    """
+    end_s = time.monotonic() + limit_s
+    while True:
+        try:
+            _lock(descriptor, wait=False)
+        except BlockingIOError as error:
+            if time.monotonic() >= end_s:
+                cause = "Another user writes it at this moment"
+                raise BlockingIOError(errno.EAGAIN, cause) from error
+            time.sleep(_PAUSE_S)
+        else:
+            return
 
 
 def _lock(descriptor: int, wait: bool) -> None:
@@ -283,7 +314,8 @@ def _lock(descriptor: int, wait: bool) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+        # The last: NFS, of a file that is open for reading.
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
             raise
 
 

@@ -1,6 +1,7 @@
 """Files are written whole, and never through what somebody else laid at their place."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -162,6 +163,26 @@ def test_files_that_belong_together_stay_together_where_several_write_them(tmp_p
         thread.join(60.0)
     assert len({(tmp_path / name).read_bytes() for name in names}) == 1
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted(names)
+
+
+def test_another_users_file_is_waited_for_while_he_writes_it(tmp_path: Path) -> None:
+    path, begun = tmp_path / "out.xml", tmp_path / ".out.xml.partial"
+    begun.write_bytes(b"first")
+    try:
+        os.chown(begun, os.geteuid() + 1, -1)
+    except PermissionError:
+        pytest.skip("this user may not give files away")
+    second = threading.Thread(target=write_whole, args=(path, b"second"))
+    with begun.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        check_writable(path)
+        second.start()
+        second.join(0.1)  # where it does not wait, it is through by now
+        assert begun.read_bytes() == b"first"
+        begun.replace(path)
+    second.join(60.0)
+    assert path.read_bytes() == b"second"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_who_loses_his_temporary_file_gives_no_name_to_what_another_has_begun(
