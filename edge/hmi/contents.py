@@ -264,7 +264,14 @@ class CapturedImage(Content):
 
 
 NotTakenKind = Literal[
-    "image_gone", "enough", "incomplete", "other_size", "repeated", "unsuitable", "disk"
+    "image_gone",
+    "enough",
+    "incomplete",
+    "other_size",
+    "other_product",
+    "repeated",
+    "unsuitable",
+    "disk",
 ]
 
 

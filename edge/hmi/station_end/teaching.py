@@ -789,7 +789,8 @@ class Teaching:
 
     def _keep_frame(self, session: TeachingSession, verdict: Verdict, asked: bool) -> None:
         """Keep a frame to teach with, or say why it is not taken."""
-        fault = self._fault(session, verdict)
+        fault = None if asked else _other_product(session, verdict)
+        fault = fault or self._fault(session, verdict)
         if fault and not asked and session.capturing == "changed":
             return  # the next scene comes without anybody doing something
         number = self._last_number + 1
@@ -849,6 +850,8 @@ class Teaching:
         self, session: TeachingSession, trial: TrialRun, inspector: Inspector, verdict: Verdict
     ) -> None:
         live = verdict.inspection.decision.result
+        if _other_product(session, verdict) is not None:
+            return  # what the candidate makes of it says nothing
         if verdict.frame.pixels.size == 0 or verdict.frame.status is not FrameStatus.COMPLETE:
             return
         found = inspector.inspect(verdict.frame)
@@ -956,3 +959,16 @@ def _copy_bundle(candidate: Path, folder: Path) -> None:
         source = candidate / name
         if source.exists():
             shutil.copyfile(source, folder / source.name)
+
+
+def _other_product(session: TeachingSession, verdict: Verdict) -> NotTaken | None:
+    """Return that the code on a part names another product than is taught; else None."""
+    named = verdict.code_recipe
+    if named is None or named.id == session.recipe:
+        return None
+    return NotTaken(
+        "other_product",
+        f"the code on the part names recipe {named.id}, not {session.recipe}. Capture parts of "
+        "this product, or one by one.",
+        {"recipe": named.id, "taught": session.recipe},
+    )

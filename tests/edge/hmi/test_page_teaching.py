@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from edge.bundle.manifest import AlignMode, Crop
 from edge.cli.main import main as edge_run
+from edge.contract.verdict import Recipe
 from edge.errors import BundleError, StationError
 from edge.hmi.actions import (
     BeginTeaching,
     BuildCandidate,
+    CaptureToTeach,
     EndTeaching,
     InspectedPart,
     MarkedImage,
@@ -27,12 +30,13 @@ from edge.hmi.actions import (
     TeachAlignment,
     TeachBody,
     TeachBuildBody,
+    TeachCaptureBody,
     TeachEndBody,
     TeachStrikeBody,
 )
 from edge.hmi.contents import TeachingStatus
 from edge.imaging.content_hash import pixels_hash
-from edge.imaging.frame import FrameStatus
+from edge.imaging.frame import Frame, FrameStatus, Pixels
 from edge.imaging.image_files import read_image
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query, query
@@ -53,6 +57,7 @@ from tests.edge.hmi.test_hmi_browser import (
 from tests.support.browser import browser
 from tests.support.page_station import GENEROUS_S, PageStation, wait_until
 from tests.support.recipes import copied_bundle
+from tests.support.sample_verdict import sample_verdict
 from tests.support.small_bundle import write_images
 from tests.support.small_teacher import write_small_teacher
 from tests.support.teaching_bench import KIM, TeachingBench
@@ -372,6 +377,28 @@ def test_what_shows_no_good_part_is_not_taken_to_teach_with(tmp_path: Path, teac
     assert bench.capture(np.ascontiguousarray(good[:, ::-1])) == ""
     with pytest.raises(TeachingNotPossible, match=r"recipes\.max_images"):
         bench.capture(good)
+
+
+def test_a_part_whose_code_names_another_product_is_taught_only_one_by_one(
+    tmp_path: Path, teacher: Path
+) -> None:
+    bench = TeachingBench(tmp_path, teacher)
+    bench.begin()
+    good = read_image(DEMO / "frames" / "00_good.jpg")
+    bench.teaching.do(CaptureToTeach(body=TeachCaptureBody(automatic="every")), KIM)
+
+    def show(named: str | None, pixels: Pixels) -> TeachingStatus:
+        frame = Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0)
+        recipe = Recipe(named, 0) if named is not None else None
+        bench.teaching.on_verdict(replace(sample_verdict(of=frame), code_recipe=recipe))
+        bench.teaching.look()
+        return bench.teaching.status()
+
+    refused = show("bolt", good)
+    assert (len(refused.images), refused.why_kind) == (0, "other_product")
+    assert refused.why_data == {"recipe": "bolt", "taught": "nut"}
+    assert len(show("nut", good).images) == 1
+    assert len(show(None, np.ascontiguousarray(good[::-1])).images) == 2
 
 
 def test_an_excluded_image_is_no_reference_of_a_part(tmp_path: Path, teacher: Path) -> None:
