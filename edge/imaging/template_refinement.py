@@ -17,7 +17,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.imaging.kernels import READ_BYTES_2D, kernel
+from edge.imaging.kernels import READ_BYTES_2D, kernel, part_of_kernel
 
 Grey = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
@@ -57,7 +57,8 @@ class TemplateLevel:
         normed: ``(h, w)`` zero mean, unit norm.
         steepest: ``(4, h, w)`` normed change by a shift in x and y in pixels, a turn in radians and
             a growth; of a motion that is not searched all 0.
-        matrix: ``(M, M)`` Gauss-Newton matrix of the motions that are searched.
+        searched: which of the motions are.
+        matrix: ``(M, M)`` Gauss-Newton matrix of these.
         solver: ``(4, 4)`` its inverse; of a motion that is not searched all 0.
     """
 
@@ -65,6 +66,7 @@ class TemplateLevel:
     grey: Grey
     normed: _Floats
     steepest: _Floats
+    searched: tuple[int, ...]
     matrix: NDArray[np.float64]
     solver: NDArray[np.float64]
 
@@ -94,6 +96,19 @@ class TemplateLevel:
             return None
         turn = (math.degrees(angle) + 180.0) % 360.0 - 180.0
         return TemplatePlace(x / self.scale, y / self.scale, turn, score, scale)
+
+    def residual(self, image: Grey, place: TemplatePlace) -> _Floats:
+        """Return ``(h, w)`` by what an image differs from the template at a place, normed.
+
+        Args:
+            image, place: as ``refined`` takes them.
+        """
+        patch = np.empty_like(self.normed)
+        angle = math.radians(place.angle_deg)
+        _sample(image, place.x * self.scale, place.y * self.scale, angle, place.scale, patch)
+        patch -= patch.mean()
+        patch /= np.linalg.norm(patch)
+        return np.asarray(patch - float(np.vdot(patch, self.normed)) * self.normed, np.float32)
 
 
 def template_level(reduced: Grey, scale: float, *, turns: bool, grows: bool) -> TemplateLevel:
@@ -136,6 +151,7 @@ def template_level(reduced: Grey, scale: float, *, turns: bool, grows: bool) -> 
         grey=reduced,
         normed=normed,
         steepest=steepest.reshape(_MOTIONS, rows, columns),
+        searched=tuple(searched.tolist()),
         matrix=matrix,
         solver=solver,
     )
@@ -164,6 +180,46 @@ _READ_CHANGES = numba.types.Array(numba.float32, 3, "C", readonly=True)
 _READ_MATRIX = numba.types.Array(numba.float64, 2, "C", readonly=True)
 
 
+@part_of_kernel
+def _sample_row(  # type: ignore[no-untyped-def]
+    image, first_x, first_y, cosine, sine, inside, middle, values
+):
+    """Write what an image shows along a row of the template, less ``middle``."""
+    height, width = image.shape
+    columns = values.shape[0]
+    if inside and sine == 0.0 and cosine == 1.0:
+        from_x = first_x + (0.5 - columns / 2)
+        i, j = numba.uint64(from_x), numba.uint64(first_y)
+        p, q = np.float32(from_x - i), np.float32(first_y - j)
+        one = np.float32(1.0)
+        for column in range(columns):
+            at = i + numba.uint64(column)
+            upper = image[j, at] * (one - p) + image[j, at + 1] * p
+            lower = image[j + 1, at] * (one - p) + image[j + 1, at + 1] * p
+            values[column] = upper * (one - q) + lower * q - middle
+    elif inside:
+        for column in range(columns):
+            u = column + 0.5 - columns / 2
+            at_x, at_y = first_x + cosine * u, first_y + sine * u
+            # Unsigned, so that nobody asks whether they count from the end.
+            i, j = numba.uint64(at_x), numba.uint64(at_y)
+            p, q = np.float32(at_x - i), np.float32(at_y - j)
+            upper = image[j, i] + (np.float32(image[j, i + 1]) - image[j, i]) * p
+            lower = image[j + 1, i] + (np.float32(image[j + 1, i + 1]) - image[j + 1, i]) * p
+            values[column] = upper + (lower - upper) * q - middle
+    else:
+        for column in range(columns):
+            u = column + 0.5 - columns / 2
+            at_x = min(max(first_x + cosine * u, 0.0), width - 1.0)
+            at_y = min(max(first_y + sine * u, 0.0), height - 1.0)
+            i, j = int(at_x), int(at_y)
+            right, below = min(i + 1, width - 1), min(j + 1, height - 1)
+            p, q = np.float32(at_x - i), np.float32(at_y - j)
+            upper = image[j, i] + (np.float32(image[j, right]) - image[j, i]) * p
+            lower = image[below, i] + (np.float32(image[below, right]) - image[below, i]) * p
+            values[column] = upper + (lower - upper) * q - middle
+
+
 @kernel(
     (READ_BYTES_2D, _READ_FLOATS, _READ_CHANGES, _READ_MATRIX, *[numba.float64] * 6),
     reorder_sums=True,
@@ -189,41 +245,7 @@ def _gauss_newton(  # type: ignore[no-untyped-def]
         for row in range(rows):
             v = row + 0.5 - rows / 2
             first_x, first_y = x - sine * v - 0.5, y + cosine * v - 0.5
-            if inside and sine == 0.0 and cosine == 1.0:
-                from_x = first_x + (0.5 - columns / 2)
-                i, j = numba.uint64(from_x), numba.uint64(first_y)
-                p, q = np.float32(from_x - i), np.float32(first_y - j)
-                one = np.float32(1.0)
-                for column in range(columns):
-                    at = i + numba.uint64(column)
-                    upper = image[j, at] * (one - p) + image[j, at + 1] * p
-                    lower = image[j + 1, at] * (one - p) + image[j + 1, at + 1] * p
-                    values[column] = upper * (one - q) + lower * q - middle
-            elif inside:
-                for column in range(columns):
-                    u = column + 0.5 - columns / 2
-                    at_x, at_y = first_x + cosine * u, first_y + sine * u
-                    # Unsigned, so that nobody asks whether they count from the end.
-                    i, j = numba.uint64(at_x), numba.uint64(at_y)
-                    p, q = np.float32(at_x - i), np.float32(at_y - j)
-                    upper = image[j, i] + (np.float32(image[j, i + 1]) - image[j, i]) * p
-                    lower = (
-                        image[j + 1, i] + (np.float32(image[j + 1, i + 1]) - image[j + 1, i]) * p
-                    )
-                    values[column] = upper + (lower - upper) * q - middle
-            else:
-                for column in range(columns):
-                    u = column + 0.5 - columns / 2
-                    at_x = min(max(first_x + cosine * u, 0.0), width - 1.0)
-                    at_y = min(max(first_y + sine * u, 0.0), height - 1.0)
-                    i, j = int(at_x), int(at_y)
-                    right, below = min(i + 1, width - 1), min(j + 1, height - 1)
-                    p, q = np.float32(at_x - i), np.float32(at_y - j)
-                    upper = image[j, i] + (np.float32(image[j, right]) - image[j, i]) * p
-                    lower = (
-                        image[below, i] + (np.float32(image[below, right]) - image[below, i]) * p
-                    )
-                    values[column] = upper + (lower - upper) * q - middle
+            _sample_row(image, first_x, first_y, cosine, sine, inside, middle, values)
             a = b = c = d = e = f = g = np.float32(0.0)
             for column in range(columns):
                 value = values[column]
@@ -273,3 +295,17 @@ def _gauss_newton(  # type: ignore[no-untyped-def]
         if max(abs(dx), abs(dy), max(abs(turn), abs(growth)) * max(rows, columns) / 2) < converged:
             break
     return best_x, best_y, best_angle, best_scale, best
+
+
+@kernel(
+    (READ_BYTES_2D, *[numba.float64] * 4, numba.float32[:, ::1]),
+    reorder_sums=True,
+)
+def _sample(image, x, y, angle, scale, patch):  # type: ignore[no-untyped-def]
+    """Write what an image shows where the template lies."""
+    rows = patch.shape[0]
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    for row in range(rows):
+        v = row + 0.5 - rows / 2
+        first_x, first_y = x - sine * v - 0.5, y + cosine * v - 0.5
+        _sample_row(image, first_x, first_y, cosine, sine, False, np.float32(0.0), patch[row])

@@ -49,12 +49,13 @@ class SearchResult(NamedTuple):
         best: None where nothing fits at all.
         other: the best one of the other places; None where there is none.
         looseness: expected error of the best place, in its worst direction: 1 is 1 % of the
-            template's longest side, 1°, or 1 % of its size.
+            template's longest side, 1°, or 1 % of its size. Two estimates: as if what the image
+            differs by were spread evenly, and of where it is.
     """
 
     best: TemplatePlace | None
     other: TemplatePlace | None
-    looseness: float
+    looseness: tuple[float, float]
 
 
 class Template:
@@ -83,7 +84,7 @@ class Template:
         self._diagonal = math.hypot(*grey.shape)
         units = [0.01 * longest, 0.01 * longest]
         units += [math.radians(1.0)] * motions["turns"] + [0.01] * motions["grows"]
-        self._determined = _determined(self._levels[-1], np.array(units))
+        self._firmness = _Firmness(self._levels[-1], np.array(units))
 
     def search(self, image: Grey) -> SearchResult:
         """Find the template in an image of its own scale.
@@ -109,8 +110,8 @@ class Template:
             final = self._distinct(sorted(finely, key=lambda place: -place.score))
         # Of a part that is larger or smaller than is searched, what fits next best is no part.
         if not final or abs(final[0].scale - 1.0) > self._most_scale + _BEYOND_SCALE:
-            return SearchResult(None, None, math.inf)
-        looseness = math.sqrt(2.0 * (1.0 - min(final[0].score, _LIKEST)) / self._determined)
+            return SearchResult(None, None, (math.inf, math.inf))
+        looseness = self._firmness.looseness(smooth[finest], final[0])
         return SearchResult(final[0], final[1] if len(final) > 1 else None, looseness)
 
     def _converged_px(self, number: int) -> float:
@@ -151,11 +152,34 @@ class Template:
         return math.hypot(a.x - b.x, a.y - b.y) <= share * self._diagonal and turn <= angle_deg
 
 
-def _determined(level: TemplateLevel, units: NDArray[np.float64]) -> float:
-    """Return how firmly a template holds its weakest motion, by the curvature of its optimum.
+class _Firmness:
+    """How firmly a template holds its place, by the curvature of its optimum.
 
-    Args:
-        units: ``(M,)`` of the motions that are searched.
+    Source: White, A Heteroskedasticity-Consistent Covariance Matrix Estimator, Econometrica 48,
+    1980, for errors that are not spread evenly.
     """
-    weakest = max(float(np.linalg.eigvalsh(level.matrix * np.outer(units, units))[0]), 1e-9)
-    return weakest * max(level.grey.size / _PX_PER_INDEPENDENT, 1.0)
+
+    def __init__(self, level: TemplateLevel, units: NDArray[np.float64]) -> None:
+        """Prepare the estimates.
+
+        Args:
+            level: the template at its finest.
+            units: ``(M,)`` of the motions that are searched, in which errors are given.
+        """
+        self._level = level
+        self._changes = level.steepest[list(level.searched)].reshape(len(units), -1)
+        self._changes = self._changes * units.astype(np.float32)[:, None]
+        matrix = level.matrix * np.outer(units, units)
+        self._weakest = max(float(np.linalg.eigvalsh(matrix)[0]), 1e-9)
+        self._inverse = np.linalg.inv(matrix + np.eye(len(units)) * 1e-9)
+        self._independent = max(level.grey.size / _PX_PER_INDEPENDENT, 1.0)
+
+    def looseness(self, image: Grey, place: TemplatePlace) -> tuple[float, float]:
+        """Return the two estimates of ``SearchResult``."""
+        missing = 2.0 * (1.0 - min(place.score, _LIKEST))
+        evenly = math.sqrt(missing / (self._weakest * self._independent))
+        squares = self._level.residual(image, place).ravel() ** 2
+        squares += max(missing - float(squares.sum()), 0.0) / squares.size
+        scatter = ((self._changes * squares) @ self._changes.T).astype(np.float64)
+        error = self._inverse @ scatter @ self._inverse * (squares.size / self._independent)
+        return evenly, math.sqrt(max(float(np.linalg.eigvalsh(error)[-1]), 0.0))

@@ -25,8 +25,9 @@ from edge.imaging.template_search import Template
 # missing to 1) of less than so many times the best one's.
 _MIN_LEAD = 0.03
 _MIN_REMAINDER_RATIO = 1.25
-# Expected error of a pose in percent of the longest side or the size, or degrees.
-_LOOSEST = 0.25
+# Expected error of a pose in percent of the longest side or the size, or degrees. Of two estimates
+# one must be so small, and neither large.
+_LOOSEST, _LOOSEST_OTHER = 0.25, 0.4
 # Two ways that differ by more are told apart by their angle.
 _SAME_TURN_DEG = 5.0
 # Below this a share of an area is rounding.
@@ -110,7 +111,7 @@ def make_locator(
         roi=roi,
         frame_height=rows,
         frame_width=columns,
-        reference=base64.b64encode(grey.tobytes()).decode(),
+        reference=encoded_reference(grey),
         reference_height=height,
         reference_width=width,
         least_likeness=max(least_likeness, MIN_LIKENESS_SIZED) if most_scale else least_likeness,
@@ -137,12 +138,15 @@ def reference_box(locator: Locator, crop: Crop | None) -> Box:
     return Box(region.x, region.y, region.width, region.height)
 
 
-def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
+def locate(
+    samples: NDArray[np.uint8], locator: Locator, box: Box, *, looser: float = 1.0
+) -> Located:
     """Find the part.
 
     Args:
         samples: ``(H, W)`` or ``(H, W, 3) uint8``, as ``to_samples`` gives them.
         box: what is inspected, in the reference image.
+        looser: so many times the expected error that is allowed for a part to be inspected.
 
     Raises:
         PartNotFound: nothing is like the reference, or too much of the box lies outside.
@@ -181,8 +185,9 @@ def locate(samples: NDArray[np.uint8], locator: Locator, box: Box) -> Located:
             f"the part could lie in two ways, {apart:.0f} pixels and {turn:.0f}° apart (likeness "
             f"{best.score:.2f} and {other.score:.2f}). Show one part at a time; fit with {remedy}."
         )
-    if found.looseness > _LOOSEST:
-        unsure, error, fit = "place", f"{found.looseness:.1f} %", ""
+    low, high = sorted(found.looseness)
+    if low > looser * _LOOSEST or high > looser * _LOOSEST_OTHER:
+        unsure, error, fit = "place", f"{high:.1f} %", ""
         if locator.mode is not AlignMode.SHIFT:
             unsure, error = "place or angle", f"{error} or degrees"
             fit = "for a round part with --align shift, else "
@@ -254,6 +259,11 @@ def aligned_mask(mask: NDArray[np.bool_], pose: PartPose, box: Box) -> NDArray[n
     matrix = pose.matrix() @ to_box
     size = (box.width, box.height)
     return warped(mask.astype(np.uint8), matrix, size, cv2.INTER_NEAREST) > 0
+
+
+def encoded_reference(grey: NDArray[np.uint8]) -> str:
+    """Return ``(h, w) uint8`` as a locator holds it."""
+    return base64.b64encode(grey.tobytes()).decode()
 
 
 def reference_image(locator: Locator) -> NDArray[np.uint8]:

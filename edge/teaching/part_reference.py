@@ -15,18 +15,28 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import AlignMode, Crop, Locator
 from edge.errors import FrameUnsuitable, PartAmbiguous
+from edge.imaging.frame import Box
+from edge.imaging.pose import warp_area
 from edge.inspection.alignment import (
     Located,
     ReferenceUnusable,
+    encoded_reference,
     locate,
     make_locator,
     reference_box,
+    reference_image,
 )
 from edge.teaching.refusals import RefusalKind, TeachingRefused
 
 # Of the good images so many are tried as the reference, each on so many others.
 _TRIED = 8
 JUDGES = 12
+# The mean of what is found is taken so often, of so many parts at least; it must lie in its
+# reference as before, in shares of the longest side and degrees.
+_AVERAGED, _MIN_AVERAGED = 2, 4
+# Parts that one of them holds loosely count, too: their errors of about 1 % blur the mean alone.
+_LOOSER = 4.0
+_SAME_SHARE, _SAME_DEG = 0.01, 1.0
 # Of the sides, where the part does not stand out from its background.
 _MIDDLE_SHARE = 0.7
 # A part stands out by so many grey levels, and by so many times the border's own spread.
@@ -107,13 +117,15 @@ def _kind(error: FrameUnsuitable) -> RefusalKind:
 def most_typical(images: Sequence[SeenImage], choice: LocatorChoice) -> tuple[Locator, str]:
     """Return the good image as reference that is most like the others, and its name.
 
+    What is searched is what it and the others have in common, where enough show the part alike.
+
     Args:
         images: some good ones, spread over all; one at least.
 
     Raises:
         ReferenceRefused: none of them can be the reference.
     """
-    best: tuple[float, Locator, str] | None = None
+    best: tuple[float, Locator, SeenImage] | None = None
     fault: ReferenceRefused | None = None
     for image in images[:_TRIED]:
         try:
@@ -121,20 +133,71 @@ def most_typical(images: Sequence[SeenImage], choice: LocatorChoice) -> tuple[Lo
         except ReferenceRefused as error:
             fault = error
             continue
-        box = reference_box(locator, choice.crop)
-        likenesses = []
-        for other in images:
-            try:
-                likenesses.append(locate(other.samples, locator, box).likeness)
-            except FrameUnsuitable:
-                likenesses.append(0.0)
-        typical = statistics.fmean(likenesses)
+        typical = _typical(_places(images, locator, choice.crop))
         if best is None or typical > best[0]:
-            best = typical, locator, image.name
+            best = typical, locator, image
     if best is None:
         assert fault is not None
         raise fault
-    return best[1], best[2]
+    typical, locator, image = best
+    for _ in range(_AVERAGED):
+        common = _common(images, locator, choice.crop)
+        if common is None or not _lies_alike(common, image, choice.crop):
+            break
+        likeness = _typical(_places(images, common, choice.crop))
+        if likeness <= typical:
+            break
+        typical, locator = likeness, common
+    return locator, image.name
+
+
+def _places(
+    images: Sequence[SeenImage], locator: Locator, crop: Crop | None, looser: float = 1.0
+) -> list[Located | None]:
+    """Return where the part lies in images; None where it is not found, as ``locate`` has it."""
+    box = reference_box(locator, crop)
+    found: list[Located | None] = []
+    for image in images:
+        try:
+            found.append(locate(image.samples, locator, box, looser=looser))
+        except FrameUnsuitable:
+            found.append(None)
+    return found
+
+
+def _typical(found: Sequence[Located | None]) -> float:
+    return statistics.fmean(0.0 if one is None else one.likeness for one in found)
+
+
+def _common(images: Sequence[SeenImage], locator: Locator, crop: Crop | None) -> Locator | None:
+    """Return a locator that searches the mean of the parts that one finds; None of too few.
+
+    Each part has a texture, dust and reflections of its own: of the mean their outline is left, by
+    which all are found alike.
+    """
+    roi = locator.roi
+    region, shape = Box(roi.x, roi.y, roi.width, roi.height), reference_image(locator).shape
+    parts = []
+    for image, located in zip(images, _places(images, locator, crop, _LOOSER), strict=True):
+        if located is not None:
+            part = np.empty((*shape, 3), np.uint8)
+            warp_area(image.samples, located.pose, region, part)
+            parts.append(cv2.cvtColor(part, cv2.COLOR_BGR2GRAY))
+    if len(parts) < _MIN_AVERAGED:
+        return None
+    mean = np.rint(np.mean(parts, axis=0)).astype(np.uint8)
+    return locator.model_copy(update={"reference": encoded_reference(mean)})
+
+
+def _lies_alike(common: Locator, reference: SeenImage, crop: Crop | None) -> bool:
+    """Tell whether the mean is found in the image of the reference where that lies."""
+    try:
+        place = locate(reference.samples, common, reference_box(common, crop)).pose
+    except FrameUnsuitable:  # flat, or two ways alike
+        return False
+    off = math.hypot(place.x - place.pivot_x, place.y - place.pivot_y)
+    longest = max(common.roi.width, common.roi.height)
+    return off <= _SAME_SHARE * longest and abs(place.angle_deg) <= _SAME_DEG
 
 
 def part_region(samples: NDArray[np.uint8]) -> Crop:
