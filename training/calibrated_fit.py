@@ -29,6 +29,7 @@ from training.gradient_fit import OnEpoch
 from training.metrics import auroc, f1_max, f1_reject_all
 from training.seen_images import seen
 from training.threshold_option import ThresholdChoice
+from training.zone_scores import zone_scores
 
 
 def fitted(
@@ -180,8 +181,16 @@ def calibrated_on(
         if earlier is not None:
             calibrated |= known.calibrated
         known = replace(known, calibrated=calibrated)
+    zones = zone_scores(
+        scored, spec, calibration.threshold.image, choice, suspects=calibration.suspects
+    )
     return replace(
-        checkpoint, description=updated, validation=validation, records=records, seen=known
+        checkpoint,
+        description=updated,
+        validation=validation,
+        records=records,
+        seen=known,
+        zones=zones,
     )
 
 

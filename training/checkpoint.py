@@ -38,6 +38,7 @@ from training.models.anomaly_model import AnomalyModel
 from training.models.building import adopt_tensors, build_model, kept_settings
 from training.seen_images import SeenImages, pop_seen
 from training.tensor_hash import demand_layout, pop_tensor, tensors_sha256
+from training.zone_scores import ZoneScores
 
 SCHEMA: Literal["checkpoint/1"] = "checkpoint/1"
 
@@ -113,6 +114,7 @@ class Checkpoint:
             quantization.
         records: the images that the thresholds rest on.
         seen: which images it was fitted, calibrated and is quantized with.
+        zones: what good images score in each zone, of a calibration just now; it is not written.
     """
 
     model: AnomalyModel
@@ -121,6 +123,7 @@ class Checkpoint:
     calibration: NDArray[np.uint8]
     records: CalibrationRecords
     seen: SeenImages
+    zones: tuple[ZoneScores, ...] = ()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -83,6 +83,7 @@ def score_samples(
             frame=frame,
             score=raw.score,
             anomaly_map=raw.anomaly_map if counted is None else counted.only(raw.anomaly_map),
+            areas=predicted.areas,
             worst=predicted.worst,
             content=image_hash(sample),
             pose=None if predicted.located is None else predicted.located.pose,

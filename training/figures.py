@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import InputSpec, SplitMetrics
 from edge.imaging.pose import PartPose
-from edge.inspection.areas import counted_pixels
+from edge.inspection.areas import AreaScore, counted_pixels
 from edge.inspection.regions import enlarge, region_resolution
 from training.data.loading import read_mask
 from training.data.samples import Sample
@@ -48,12 +48,14 @@ class Scored:
         worst: tile that gave the score; 0 for an image that is inspected whole.
         pose: of the part, where the model looks for it.
         content: SHA-256 of the image, to know it again by; zeros where nobody asks.
+        areas: raw scores of all that counts, zone by zone; empty where all of the image does.
     """
 
     sample: Sample
     frame: tuple[int, int]
     score: float
     anomaly_map: NDArray[np.float32]
+    areas: tuple[AreaScore, ...] = ()
     worst: int = 0
     content: bytes = bytes(32)
     pose: PartPose | None = None

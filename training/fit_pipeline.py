@@ -63,6 +63,7 @@ from training.seen_images import SeenImages, seen
 from training.state_file import StateFile, training_identity
 from training.statistical_fit import fit_statistical
 from training.training_images import TrainingImages
+from training.zone_scores import zone_scores
 
 _Item = TypeVar("_Item")
 
@@ -187,6 +188,13 @@ def fit_checkpoint(
             seen(learned.stopping),
             seen([*splits.validation, *(item.sample for item in good.cross_validated)]),
             seen(to_quantize),
+        ),
+        zones=zone_scores(
+            everything,
+            spec,
+            calibration.threshold.image,
+            config.threshold_choice,
+            suspects=calibration.suspects,
         ),
     )
 

@@ -174,13 +174,31 @@ def false_reject_rate(good: Scores, rate: float) -> float:
     """
     if not 0.0 < rate < 1.0:
         raise ValueError(f"a false-reject rate lies between 0 and 1, it is {rate:g}")
-    good = _ascending(good, "good")
-    allowed = math.floor(len(good) * rate + _ROUNDING)
-    if allowed < 1:
+    if math.floor(len(good) * rate + _ROUNDING) < 1:
         raise ValueError(
             f"a false-reject rate of {rate:g} needs at least {math.ceil(1 / rate - _ROUNDING)} "
             f"good images, there are {len(good)}"
         )
+    return lowest_that_rejects(good, rate)
+
+
+def lowest_that_rejects(good: Scores, rate: float) -> float:
+    """Return the lowest gap between good scores that rejects at most ``rate`` of them.
+
+    Args:
+        good: ``(N,)`` raw scores of good parts, N at least 1.
+        rate: from 0 to below 1; of fewer than 1 / rate none is rejected.
+
+    Returns:
+        The middle of that gap; just above the highest score where none is higher.
+
+    Raises:
+        ValueError: no good score, or one that is not finite; a rate out of range.
+    """
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"the rate lies between 0 and 1, it is {rate:g}")
+    good = _ascending(good, "good", at_least=1)
+    allowed = math.floor(len(good) * rate + _ROUNDING)
     return _gap_above(good, good[len(good) - 1 - allowed])
 
 

@@ -58,11 +58,13 @@ def test_patchcore_learns_nothing_of_what_is_ignored() -> None:
 
 
 def test_a_masked_fit_scores_nothing_of_what_the_mask_hides(
-    tmp_path: Path, data: Path, weights: Path, mask: Path
+    tmp_path: Path, data: Path, weights: Path, mask: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "masked.safetensors"
-    fit = fit_arguments(data, weights, output, "--mask", str(mask), "--no-report")
-    assert main(fit) == 0
+    assert main(fit_arguments(data, weights, output, "--mask", str(mask))) == 0
+    assert "zone right: good images score" in capsys.readouterr().out
+    section = output.with_suffix(".html").read_text().split("<h2>Zones</h2>")[1]
+    assert "<tr><th>right</th>" in section.split("</section>")[0]
     fitted = load_checkpoint(output)
     description, images = fitted.description, data / "test" / "spot"
     spec = description.input
@@ -119,6 +121,7 @@ def test_a_mask_drawn_after_the_fit_needs_new_scores_and_no_new_fit(
     assert main(calibrate) == USAGE
     assert "--replace" in capsys.readouterr().err
     assert main([*calibrate, "--replace"]) == 0
+    assert "zone right: good images score" in capsys.readouterr().out
     before, after = load_checkpoint(checkpoint), load_checkpoint(output)
     tensors = after.model.state_dict()
     assert all(torch.equal(t, tensors[name]) for name, t in before.model.state_dict().items())

@@ -24,6 +24,7 @@ from training.report.charts import score_histogram
 from training.report.evidence import gather
 from training.seen_images import phrase
 from training.threshold_option import parse_threshold
+from training.zone_scores import zone_lines
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(guarantee_sentence(threshold, changed.description.training.good_check))
     for when, value in (("before", before.threshold.image), ("now", threshold.image)):
         print_line(_wrong(when, value, changed.records))
+    for line in zone_lines(changed.zones):
+        print_line(line)
     return 0
 
 

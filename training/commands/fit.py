@@ -18,6 +18,7 @@ from training.data.samples import Sample, Splits
 from training.fit_pipeline import open_fit
 from training.gradient_fit import is_first_process
 from training.tracking import open_trackers, read_numbers
+from training.zone_scores import zone_lines
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
             )
             trackers.log_result(read_numbers(make_figures(checkpoint, evidence)))
     print_line(_summary(output, checkpoint))
+    for line in zone_lines(checkpoint.zones):
+        print_line(line)
     if report is not None:
         print_line(f"{report}: the report, to be read and signed")
     return 0

@@ -80,7 +80,7 @@ def save_page(
             "torchvision": version("torchvision"),
         },
     )
-    page = report_page(subject, checkpoint.description, evidence, poses)
+    page = report_page(subject, checkpoint.description, evidence, poses, zones=checkpoint.zones)
     write_whole(path, readable(page).encode())
 
 

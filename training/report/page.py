@@ -15,7 +15,7 @@ from edge.inspection.decision import Result
 from edge.teaching.guarantees import guarantee_sentence
 from training.algorithm_choice import choice_lines
 from training.checkpoint import Description
-from training.metrics import Interval, share_interval
+from training.metrics import Interval, share_interval, share_text
 from training.report.charts import roc_chart, score_histogram
 from training.report.evidence import (
     FALSELY_REJECTED,
@@ -26,6 +26,7 @@ from training.report.evidence import (
     Shown,
 )
 from training.report.poses import Poses
+from training.zone_scores import ZoneScores
 
 # Under which a fit notes the size of the input; it stands with the images.
 _SIZE = "image_size"
@@ -83,6 +84,18 @@ class _Kind(NamedTuple):
     highest: str
 
 
+class _ZoneRow(NamedTuple):
+    """What good images score in a zone; scores and thresholds are raw."""
+
+    name: str
+    scores: str
+    threshold: str
+    rejected: str
+    proposed: str
+    rejected_then: str
+    rate: str
+
+
 class _Card(NamedTuple):
     """One image beside its heat map, as base64 of a JPEG."""
 
@@ -113,13 +126,19 @@ _TEMPLATES = Environment(
 
 
 def report_page(
-    subject: Subject, description: Description, evidence: Evidence, poses: Poses | None = None
+    subject: Subject,
+    description: Description,
+    evidence: Evidence,
+    poses: Poses | None = None,
+    *,
+    zones: Sequence[ZoneScores] = (),
 ) -> str:
     """Return the report of a model on a split, as ``templates/report.html`` lays it out.
 
     Args:
         evidence: of the split; its images must not have served the fit.
         poses: where the part lies in the images of the fit; None where nobody looked.
+        zones: what good images score in each zone, of a calibration just now.
     """
     threshold, totals = description.threshold, evidence.totals
     synthetic = bool(totals.synthetic_count)
@@ -139,6 +158,7 @@ def report_page(
         histogram=Markup(histogram),
         roc=Markup(roc_chart(totals.scores, totals.labels, threshold.image, synthetic)),
         kinds=_kinds(evidence),
+        zones=[_zone(one) for one in zones],
         choice=_choice(description),
         groups=_groups(evidence),
         poses=poses,
@@ -400,6 +420,18 @@ def _kinds(evidence: Evidence) -> list[_Kind]:
         lowest, highest = f"{min(scores):.2f}", f"{max(scores):.2f}"
         kinds.append(_Kind(name, len(rows), wrong, share, lowest, highest))
     return kinds
+
+
+def _zone(zone: ZoneScores) -> _ZoneRow:
+    return _ZoneRow(
+        name=zone.name,
+        scores=f"{zone.median:.4g} / {zone.highest:.4g}",
+        threshold=f"{zone.threshold:.4g}" + ("" if zone.own else " (the part's)"),
+        rejected=share_text(zone.rejected, zone.count),
+        proposed=f"{zone.proposed:.4g}",
+        rejected_then=share_text(zone.rejected_then, zone.count),
+        rate=f"{100.0 * zone.rate:.3g} %",
+    )
 
 
 def _groups(evidence: Evidence) -> list[_Group]:

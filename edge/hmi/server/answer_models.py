@@ -199,6 +199,24 @@ class ThresholdPreview(Content):
     marks: dict[str, MarkOutcome]
 
 
+class ZoneOfGoodParts(Content):
+    """What good parts scored in a zone: those that passed, or were marked as falsely rejected."""
+
+    name: str
+    parts: int = Field(description="since the settings last changed, of the newest ones")
+    median: float = Field(description="raw")
+    highest: float = Field(description="raw")
+    threshold: float = Field(description="the lowest raw one that rejects at most 1 % of them")
+    rejected: int = Field(description="of them, by that threshold")
+    rejected_interval: tuple[float, float] = Field(
+        description="share of all such parts, exact 95 % interval"
+    )
+
+
+class ZonesOfGoodParts(Content):
+    zones: list[ZoneOfGoodParts]
+
+
 # Actions.
 
 

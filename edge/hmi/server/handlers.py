@@ -62,6 +62,7 @@ from edge.hmi.server.answer_models import (
     PartDetail,
     Readiness,
     ThresholdPreview,
+    ZonesOfGoodParts,
 )
 from edge.hmi.server.auth import Guard, RequestRefused, TokenWrong, bounded_body
 from edge.hmi.server.limits import MAX_WAITING
@@ -86,6 +87,7 @@ from edge.hmi.server.responses import Download, as_json, file_reply, image_reply
 from edge.hmi.server.sse import Stream
 from edge.hmi.server.taught_images import TaughtImages
 from edge.hmi.server.threshold_preview import PARTS, preview
+from edge.hmi.server.zone_scores import zones_of_good_parts
 from edge.journal.entries import JournalRow
 from edge.journal.outbox import Outbox
 from edge.station.recording.reports import journal_report
@@ -309,6 +311,21 @@ class Handlers:
 
         async with app.guard.reading(request):
             return json_reply(await run_in_threadpool(tried))
+
+    async def zones(self, request: Request) -> Response:
+        app = self._app
+        app.guard.check_rate(request)
+        status = app.view.status
+        if status is None:
+            raise RequestRefused(503, "the station has sent no status yet.")
+
+        def looked() -> ZonesOfGoodParts:
+            rows = app.parts.last_decided(status.model.sha256, PARTS)
+            feedback = app.parts.feedback()
+            return ZonesOfGoodParts(zones=zones_of_good_parts(rows, status.config_sha256, feedback))
+
+        async with app.guard.reading(request):
+            return json_reply(await run_in_threadpool(looked))
 
     async def mask(self, request: Request) -> Response:
         self._app.guard.check_rate(request)

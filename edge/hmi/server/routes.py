@@ -26,6 +26,7 @@ from edge.hmi.server.answer_models import (
     ProductionNumbers,
     Readiness,
     ThresholdPreview,
+    ZonesOfGoodParts,
 )
 from edge.hmi.server.auth import MARK, NAME, Guard, RequestRefused
 from edge.hmi.server.connections import PROBES_ONLY, REQUEST_LIMIT_S
@@ -197,6 +198,13 @@ def make_operations(handlers: Handlers) -> list[Operation]:
             handler=handlers.mask,
             summary="What of the image counts, and the zones",
             answers={200: _answer("mask and zones in force", MaskInForce)},
+            refusals=_ALL,
+        ),
+        Operation(
+            path="/api/zones",
+            handler=handlers.zones,
+            summary=f"What the good ones of the last {PARTS:,} parts scored in each zone",
+            answers={200: _answer("the zones that parts have had", ZonesOfGoodParts)},
             refusals=_ALL,
         ),
         Operation(

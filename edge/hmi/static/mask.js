@@ -1,7 +1,7 @@
 // Mask and zones, drawn over the live or a kept image. All coordinates are those of what the mask
 // is drawn on: the frame, or the reference image, in which a turned part is shown upright.
 
-import { $, act, actor, draw, get, make, number, raw, toast } from "./dom.js";
+import { $, act, actor, draw, get, make, number, percent, raw, toast } from "./dom.js";
 import { t } from "./texts.js";
 
 // As many bytes as a request may have, with room for its other fields.
@@ -12,7 +12,7 @@ const MAX_LISTED = 30;
 const EMPTY = { ignore: [], zones: [], strokes: [], keep: false };
 
 let force = null, shape = EMPTY, past = [], begun = [], stroke = null, tool = "ignore", built = false, changed = false, saving = false;
-let image = null, newest = null, kept = [];
+let image = null, newest = null, kept = [], scored = [];
 
 export function start() { addEventListener("keydown", keys); }
 
@@ -68,6 +68,7 @@ function build() {
 
 async function load() {
   force = await get("api/mask");
+  try { scored = (await get("api/zones")).zones; } catch { scored = []; }
   shape = { ignore: force.ignore, zones: force.zones, strokes: [], keep: Boolean(force.painted) };
   past = []; begun = []; stroke = null; changed = false;
 }
@@ -149,9 +150,19 @@ function list() {
     ...(shape.keep || shape.strokes.length ? [make("li", {}, head(t("painted_area"), make("button", { type: "button", onclick: () => keep({ ...shape, strokes: [], keep: false }) }, t("mask_delete"))))] : []),
     ...shape.zones.map((zone, i) => make("li", { class: "zone" }, head(zone.name, drop("zones", i)), make("div", { class: "limits" },
       field(zone, i, "name", "zone_name", { type: "text", maxlength: 40 }), field(zone, i, "threshold", "zone_threshold", { type: "number", step: "any" }),
-      field(zone, i, "guard_band", "zone_guard", { type: "number", step: "any", min: 0, max: 0.49 }), field(zone, i, "smallest_region_px", "zone_smallest", { type: "number", step: 1, min: 0 })))),
+      field(zone, i, "guard_band", "zone_guard", { type: "number", step: "any", min: 0, max: 0.49 }), field(zone, i, "smallest_region_px", "zone_smallest", { type: "number", step: 1, min: 0 })), advice(zone, i))),
   ];
   $("mask-shapes").replaceChildren(...(rows.length ? rows : [make("li", { class: "empty" }, t("mask_nothing"))]));
+}
+
+// What good parts scored in a zone; of one that was changed since nobody knows.
+function advice(zone, at) {
+  const same = force?.zones.some((one) => one.name === zone.name && String(one.polygon) === String(zone.polygon));
+  const found = same && scored.find((one) => one.name === zone.name);
+  if (!found) return null;
+  const [low, high] = found.rejected_interval.map(percent);
+  return make("p", { class: "explain" }, t("zone_scores", { parts: number(found.parts), median: raw(found.median), highest: raw(found.highest), threshold: raw(found.threshold), rejected: number(found.rejected), low, high }), " ",
+    make("button", { type: "button", onclick: () => limit(at, "threshold", String(found.threshold), "number") }, t("zone_use", { threshold: raw(found.threshold) })));
 }
 
 function limit(at, name, text, type) {

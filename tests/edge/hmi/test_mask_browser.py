@@ -34,6 +34,36 @@ def corner(page: Page, x: float, y: float) -> tuple[float, float]:
     return box[0], box[1]
 
 
+def what_good_parts_score_in_a_zone_is_shown(station: PageStation, page: Page) -> None:
+    """Draw a zone: once parts have passed, the page proposes a threshold for it."""
+    page.locator("#tool-zone").click()
+    for place in ((10, 10), (80, 10), (80, 110), (10, 110)):
+        page.mouse.click(*corner(page, *place))
+    page.locator("#mask-finish").click()
+    advice = page.locator("#mask-shapes .zone .explain")
+    expect(advice).to_have_count(0)
+    page.locator("#mask-apply").click()
+    expect(page.locator("#toast")).to_contain_text("zones: zone 1")
+
+    def scored() -> int:
+        zones = station.json("/api/zones")["zones"]
+        return zones[0]["parts"] if zones else 0
+
+    wait_until(lambda: scored() > 1, "good parts with the zone")
+    page.locator("#mask-reload").click()
+    expect(advice).to_contain_text("good parts scored")
+    (zone,) = station.json("/api/zones")["zones"]
+    assert zone["highest"] < zone["threshold"] < station.parts(max_count=1)[0]["raw_threshold"]
+    low, high = zone["rejected_interval"]
+    assert (zone["rejected"], low) == (0, 0.0) and 0.0 < high < 1.0
+    advice.locator("button").click()
+    field = page.locator("#mask-shapes .zone input").nth(1)
+    expect(field).not_to_have_value("")
+    expect(page.locator("#mask-unsaved")).to_have_text("Not saved yet.")
+    shot(page, "mask_zone")
+    page.locator("#mask-undo").click()
+
+
 def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation) -> None:
     with running_browser() as browser:
         page = browser.new_page(viewport={"width": SIZES["desktop"][0], "height": 900})
@@ -71,6 +101,7 @@ def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation
         )
         event = station.event("mask_changed")
         assert event["data"]["comment"] == "label"
+        what_good_parts_score_in_a_zone_is_shown(station, page)
         page.set_viewport_size({"width": SIZES["phone"][0], "height": SIZES["phone"][1]})
         page.locator("#language").click()
         expect(page.locator("#mask-apply")).to_have_text("저장")
