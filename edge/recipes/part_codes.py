@@ -4,7 +4,8 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge.recipes.bounded_pattern import BoundedPattern, TooManySteps
+import re2
+
 from edge.recipes.errors import CodeNamesNoRecipe
 
 RECIPE_GROUP, PART_GROUP = "recipe", "part"
@@ -30,17 +31,21 @@ class CodePattern:
         """Prepare to read.
 
         Args:
-            pattern: regular expression of the whole text, with a group ``recipe``, maybe ``part``.
+            pattern: regular expression (RE2) of the whole text, with a group ``recipe`` and
+                maybe one ``part``.
             names: recipes by what that group says; empty where it says the recipe's name.
 
         Raises:
             ValueError: what is wrong with the pattern.
         """
+        options = re2.Options()
+        options.log_errors = False
         try:
-            self._pattern = BoundedPattern(pattern)
-        except ValueError as error:
-            raise ValueError(f"is not a regular expression that can be used: {error}") from error
-        if RECIPE_GROUP not in self._pattern.groups:
+            self._pattern = re2.compile(pattern, options)
+        except re2.error as error:
+            what = error.args[0].decode(errors="replace")
+            raise ValueError(f"is not a regular expression of RE2: {what}") from error
+        if RECIPE_GROUP not in self._pattern.groupindex:
             raise ValueError(
                 "has no group (?P<recipe>...), which says what of the code names the recipe"
             )
@@ -52,14 +57,9 @@ class CodePattern:
         Raises:
             CodeNamesNoRecipe: the text does not fit, or its recipe is not among the names.
         """
-        try:
-            found = self._pattern.fullmatch(text) or {}
-        except TooManySteps as error:
-            raise CodeNamesNoRecipe(
-                f"the code {text!r} names no recipe: code.recipe.pattern takes too long over it. "
-                "Write a pattern with fewer repetitions in each other, or one after the other."
-            ) from error
-        named = found.get(RECIPE_GROUP)
+        found = self._pattern.fullmatch(text)
+        groups = found.groupdict() if found else {}
+        named = groups.get(RECIPE_GROUP)
         if not named:
             raise CodeNamesNoRecipe(
                 f"the code {text!r} names no recipe: it does not fit code.recipe.pattern. Check "
@@ -71,7 +71,7 @@ class CodePattern:
                 f"the code {text!r} names no recipe: {named!r} is not among code.recipe.names. "
                 "Add it, or take the part out."
             )
-        return CodeContent(self._names.get(named, named), found.get(PART_GROUP) or text)
+        return CodeContent(self._names.get(named, named), groups.get(PART_GROUP) or text)
 
 
 def _composed(text: str) -> str:

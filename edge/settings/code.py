@@ -19,9 +19,8 @@ class CodeRecipeSettings(Section):
         default="(?P<recipe>.+)",
         min_length=1,
         max_length=500,
-        description="Regular expression of the whole text of the code: the group (?P<recipe>...) "
-        "names the recipe, (?P<part>...) the part's id, left out: the whole text. Without "
-        "look-around.",
+        description="Regular expression (RE2) of the whole text of the code: the group "
+        "(?P<recipe>...) names the recipe, (?P<part>...) the part's id, left out: the whole text.",
     )
     names: dict[CodeText, CodeText] | None = Field(
         default=None,

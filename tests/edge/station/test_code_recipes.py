@@ -215,8 +215,11 @@ def test_verdict_and_journal_of_a_station_without_triggers_have_recipe_and_part_
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("{pattern: '(?P<recipe>'}", "code.recipe.pattern.*not a regular expression.*unterminated"),
-        ("{pattern: '(?P<recipe>.+)(?=x)'}", "not a regular expression that can be used.*look"),
+        (
+            "{pattern: '(?P<recipe>'}",
+            "code.recipe.pattern.*is not a regular expression of RE2",
+        ),
+        ("{pattern: '(?P<recipe>.+)(?=x)'}", r"not a regular expression of RE2: .*\(\?="),
         ("{pattern: '(?P<part>.+)'}", r"has no group \(\?P<recipe>"),
         ("{names: {A17: ../r1}}", "code.recipe.names: recipe name '../r1'"),
         ("{names: {}}", "code.recipe.names"),
@@ -276,20 +279,8 @@ def test_the_whole_text_of_a_code_names_recipe_and_part(
 
 
 @pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        ("(?P<recipe>(a+)+)/", "does not fit"),
-        (r"(?:(?:\w+ ?)+;)?(?P<recipe>.+)", None),
-        (r"(?:.*.*.*.*.*.*.*;)?(?P<recipe>.+)", "takes too long"),
-    ],
+    "pattern", [r"(?:(?:\w+ ?)+;)?(?P<recipe>.+)", r"(?:.*.*.*.*.*.*.*;)?(?P<recipe>.+)"]
 )
-def test_a_pattern_that_backtracks_does_not_hold_up_the_line(
-    pattern: str, expected: str | None
-) -> None:
+def test_a_pattern_that_backtracks_does_not_hold_up_the_line(pattern: str) -> None:
     """Python's engine would try up to 2⁹⁰ ways, and nothing else would run meanwhile."""
-    reader = CodePattern(pattern, {})
-    if expected is None:
-        assert reader.read("a" * 90).recipe == "a" * 90
-    else:
-        with pytest.raises(CodeNamesNoRecipe, match=expected):
-            reader.read("a" * 90)
+    assert CodePattern(pattern, {}).read("a" * 90).recipe == "a" * 90
