@@ -175,6 +175,7 @@ def _finished(
             bank_size=settings.bank_size,
             variance=settings.variance,
             search_components=settings.search_components,
+            search_candidates=settings.search_candidates,
             score="map",  # _check_settings
             sigma=settings.sigma,
         ),

@@ -46,7 +46,8 @@ class TeacherHead(ManifestPart):
         width: numbers of a patch.
         bank_size: vectors of a bank at most; the graph takes exactly so many.
         variance: share of the bank's variance that its vectors keep.
-        search_components: principal components that the nearest vector is sought by.
+        search_components: principal components that the nearest vectors are sought by.
+        search_candidates: how many of them are measured along all components.
         score: how patches make an image's score.
         sigma: of the map's blur, in pixels of the input.
     """
@@ -56,6 +57,7 @@ class TeacherHead(ManifestPart):
     bank_size: Annotated[int, Field(ge=1, le=1_000_000)]
     variance: Share
     search_components: Annotated[int, Field(ge=1)]
+    search_candidates: Annotated[int, Field(ge=1)] = 1
     score: Literal["map"]
     sigma: Annotated[float, Field(gt=0.0, le=1e4)]
 

@@ -213,6 +213,7 @@ def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -
                 "bank_size": head.bank_size,
                 "variance": head.variance,
                 "search_components": head.search_components,
+                "search_candidates": head.search_candidates,
                 "score": head.score,
                 "sigma": head.sigma,
                 "views": taught.viewed,

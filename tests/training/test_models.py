@@ -47,7 +47,7 @@ from training.models.building import make_settings
 from training.models.dfkde import DFKDE
 from training.models.dfm import DFM
 from training.models.padim import PaDiM
-from training.models.patchcore import NearestVector, PatchCore
+from training.models.patchcore import NearestVectors, PatchCore
 from training.models.registry import ALGORITHMS as REGISTERED
 from training.models.registry import Algorithm, find_algorithm, plug_ins
 
@@ -575,50 +575,60 @@ def smooth(model: PatchCore, distances: np.ndarray) -> np.ndarray:
     return smoothing.at_grid(grid)[0].numpy()
 
 
-def test_patchcore_seeks_along_its_first_components_and_measures_along_all_it_keeps() -> None:
-    model = fitted("patchcore", search_components=5)
+@pytest.mark.parametrize(("components", "candidates"), [(5, 1), (2, 3)])
+def test_patchcore_seeks_along_its_first_components_and_measures_along_all_it_keeps(
+    components: int, candidates: int
+) -> None:
+    model = fitted("patchcore", search_components=components, search_candidates=candidates)
     assert isinstance(model, PatchCore)
     axes, bank = model.axes.double().numpy(), model.bank.double().numpy()
-    assert bank.shape[1] > 5
+    assert bank.shape[1] > components
     found = predict(model, spotted(2))
     for image, patches in enumerate(patchcore_vectors(spotted(2))):
         along = (patches - model.bank_centre.double().numpy()) @ axes
-        sought = np.square(along[:, None, :5] - bank[None, :, :5]).sum(2)
-        first, second = (np.linalg.norm(along - bank[at], axis=1) for at in sought.argsort(1).T[:2])
-        lowest = np.sort(sought, axis=1)
-        width = np.square(bank[:, :5]).sum(1).mean() / 2048
-        tie = np.maximum(0.0, 1.0 - (lowest[:, 1] - lowest[:, 0]) / width)
-        distances = first + tie * (np.minimum(first, second) - first)
+        sought = np.square(along[:, None, :components] - bank[None, :, :components]).sum(2)
+        order = sought.argsort(1)[:, : candidates + 1]
+        measured = np.linalg.norm(along[:, None] - bank[order], axis=2)
+        lowest = np.take_along_axis(sought, order, 1)
+        width = np.square(bank[:, :components]).sum(1).mean() / 2048
+        tie = np.maximum(0.0, 1.0 - (lowest[:, -1] - lowest[:, -2]) / width)
+        shortest = measured[:, :-1].min(1)
+        distances = shortest + tie * (measured.min(1) - shortest)
         assert (distances > np.linalg.norm(along[:, None] - bank[None], axis=2).min(1) + 1e-3).any()
         assert found.anomaly_map[image].numpy() == pytest.approx(smooth(model, distances), rel=1e-3)
 
 
-@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 300])
-def test_the_search_finds_the_two_nearest_vectors(size: int) -> None:
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 130, 300])
+def test_the_search_finds_the_nearest_vectors(size: int, count: int) -> None:
     generator = torch.Generator().manual_seed(size)
     bank, patches = (torch.randn(n, 6, generator=generator) for n in (size, 400))
-    found = NearestVector()(patches[None], bank)
+    found = NearestVectors()(patches.unflatten(0, (2, 200)), bank, count)
     distances = torch.cdist(patches.double(), bank.double()).square()
-    lowest = distances.topk(min(size, 2), largest=False)
-    assert found.nearest[0].tolist() == lowest.indices[:, 0].tolist()
-    if size == 1:
-        assert torch.equal(found.runner_up, found.nearest)
-        return
-    # The last one fills its group up, and is its own runner-up.
-    others = found.nearest[0] != size - 1
-    assert found.runner_up[0][others].tolist() == lowest.indices[:, 1][others].tolist()
-    gap = (lowest.values[:, 1] - lowest.values[:, 0]) / bank.double().square().sum(1).mean()
-    tie = (1 - 2048 * gap).clamp(min=0)
-    assert found.tie[0][others].double().numpy() == pytest.approx(tie[others].numpy(), abs=0.01)
+    lowest = distances.topk(min(count, size), largest=False)
+    assert found.vectors.shape == (2, 200, count)
+    vectors = found.vectors.flatten(0, 1)
+    assert vectors[:, 0].tolist() == lowest.indices[:, 0].tolist()
+    # The last one fills its group up, and is found again after itself.
+    others = (lowest.indices != size - 1).all(1)
+    assert vectors[others].tolist() == lowest.indices[others].tolist()
+    squared = found.values.flatten(0, 1).double() + patches.double().square().sum(1)[:, None]
+    expected = lowest.values[others].flatten().numpy()
+    assert squared[others].flatten().numpy() == pytest.approx(expected, abs=1e-4)
 
 
-def test_rounding_does_not_decide_between_two_vectors_that_are_equally_near() -> None:
-    model = fitted("patchcore", search_components=2)
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_rounding_does_not_decide_between_two_vectors_that_are_equally_near(
+    candidates: int,
+) -> None:
+    model = fitted("patchcore", search_components=2, search_candidates=candidates)
     assert isinstance(model, PatchCore)
     width = model.bank.shape[1]
-    bank = torch.zeros(2, width)
-    bank[0, 0], bank[1, 0], bank[1, 2] = 1.0, -1.0, 3.0  # alike but for a component not sought by
     patch = torch.zeros(1, 1, width)
+    bank = torch.zeros(candidates + 1, width)
+    bank[0, 0], bank[1, 0], bank[1, 2] = 1.0, -1.0, 3.0  # alike but for a component not sought by
+    if candidates == 2:
+        bank[2, 2] = 5.0  # the nearest by these, and far away
 
     def distance(shift: float) -> float:
         patch[0, 0, 0] = shift
@@ -628,6 +638,16 @@ def test_rounding_does_not_decide_between_two_vectors_that_are_equally_near() ->
     assert distance(0.0) == pytest.approx(1.0)
     assert distance(0.1) == pytest.approx(0.9)
     assert distance(-0.1) == pytest.approx((0.9**2 + 9) ** 0.5)
+
+
+def test_of_the_candidates_the_one_nearest_along_all_components_counts() -> None:
+    model = fitted("patchcore", search_components=1, search_candidates=2, score="reweighted")
+    assert isinstance(model, PatchCore)
+    bank = torch.zeros(3, model.bank.shape[1])
+    bank[:, 0] = torch.tensor([0.0, 1.0, 2.0])
+    bank[0, 1] = 5.0
+    distances, nearest = model.measure(torch.zeros(1, 1, bank.shape[1]), bank)
+    assert (float(distances), int(nearest)) == (pytest.approx(1.0), 1)
 
 
 def test_the_score_of_patchcore_is_the_mean_of_the_highest_hundredth_of_its_map() -> None:
