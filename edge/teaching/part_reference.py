@@ -125,7 +125,7 @@ def most_typical(images: Sequence[SeenImage], choice: LocatorChoice) -> tuple[Lo
     Raises:
         ReferenceRefused: none of them can be the reference.
     """
-    best: tuple[float, Locator, SeenImage] | None = None
+    best: tuple[list[Located | None], Locator, SeenImage] | None = None
     fault: ReferenceRefused | None = None
     for image in images[:_TRIED]:
         try:
@@ -133,21 +133,22 @@ def most_typical(images: Sequence[SeenImage], choice: LocatorChoice) -> tuple[Lo
         except ReferenceRefused as error:
             fault = error
             continue
-        typical = _typical(_places(images, locator, choice.crop))
-        if best is None or typical > best[0]:
-            best = typical, locator, image
+        places = _places(images, locator, choice.crop)
+        if best is None or _typical(places) > _typical(best[0]):
+            best = places, locator, image
     if best is None:
         assert fault is not None
         raise fault
-    typical, locator, image = best
+    places, locator, image = best
     for _ in range(_AVERAGED):
         common = _common(images, locator, choice.crop)
         if common is None or not _lies_alike(common, image, choice.crop):
             break
-        likeness = _typical(_places(images, common, choice.crop))
-        if likeness <= typical:
+        found = _places(images, common, choice.crop)
+        # A mean is more like each than each is like another, so it has to find as many first.
+        if (_count(found), _typical(found)) <= (_count(places), _typical(places)):
             break
-        typical, locator = likeness, common
+        places, locator = found, common
     return locator, image.name
 
 
@@ -163,6 +164,10 @@ def _places(
         except FrameUnsuitable:
             found.append(None)
     return found
+
+
+def _count(found: Sequence[Located | None]) -> int:
+    return sum(one is not None for one in found)
 
 
 def _typical(found: Sequence[Located | None]) -> float:
