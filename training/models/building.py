@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import torch
@@ -113,10 +114,15 @@ def side_unit(algorithm: str, backbone: str, settings: Any) -> SideUnit:
     model_class = find_algorithm(algorithm).model_class()
     if not model_class.needs_backbone:
         return SideUnit(_UNIT_PX, model_class.min_side_px)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # only shapes count
-        extractor = FeatureExtractor(build_backbone(backbone), settings.layers)
-        step = extractor.stride() * int(model_class.side_strides)
+    step = _stride(backbone, settings.layers) * int(model_class.side_strides)
     return SideUnit(step, model_class.min_side_px)
+
+
+@cache
+def _stride(backbone: str, layers: tuple[str, ...]) -> int:
+    """Return the stride of a backbone's deepest layer; whoever compares algorithms asks again."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # only shapes count
+        return FeatureExtractor(build_backbone(backbone), layers).stride()
 
 
 def model_around(

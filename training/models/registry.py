@@ -8,10 +8,12 @@ An installed package adds its own by an entry point, and every verb takes it lik
 Beside ``MyModel``, an ``AnomalyModel``, lies ``MyModelSettings``, a frozen dataclass with defaults.
 """
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 from training.errors import SettingError
@@ -93,7 +95,16 @@ def all_algorithms() -> dict[str, Algorithm]:
     Raises:
         SettingError: two of one name.
     """
-    return ALGORITHMS | plug_ins(entry_points(group=ENTRY_POINTS))
+    return ALGORITHMS | plug_ins(_installed(tuple(sys.path)))
+
+
+@cache
+def _installed(_: tuple[str, ...]) -> EntryPoints:
+    """Return the entry points of all packages on a search path.
+
+    A fit asks ten times, and reading the notes of every package would take a tenth of a small one.
+    """
+    return entry_points(group=ENTRY_POINTS)
 
 
 def plug_ins(points: Iterable[EntryPoint]) -> dict[str, Algorithm]:
