@@ -23,6 +23,7 @@ from training.data.open_data_set import no_test_images
 from training.errors import OutOfMemory, TrialFailed
 from training.evaluation import TorchPredictor
 from training.fit_pipeline import find_device, open_fit
+from training.peak_memory import peak_bytes
 from training.report.evidence import gather
 
 _TIMED_IMAGES = 20
@@ -125,17 +126,6 @@ def measure(config: FitConfig, on_test: bool, keep: Path | None = None) -> dict[
         "model_mib": sum(t.numel() * t.element_size() for t in tensors) / _MIB,
         "peak_mib": peak_mib,
     }
-
-
-def peak_bytes() -> int:
-    """Return the most memory this process has held at once.
-
-    Of its own address space: ``ru_maxrss`` would begin with that of the parent before the exec.
-    """
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status has no VmHWM")
 
 
 def _median_ms(predictor: Any, samples: Sequence[Any], spec: Any) -> float:

@@ -3,8 +3,8 @@
 Loading them costs each start two to five seconds of processor, more than most tests need
 themselves. What is started is a process like any other: forked with the arguments, folder,
 environment and streams that were asked for, a child of the tests' process that can be waited for,
-signalled and killed. ``subprocess`` starts our commands so in all tests (tests/conftest.py), unless
-something of the start itself is looked at; tests that do use ``cold_start``.
+signalled and killed. ``subprocess`` starts our commands so in all tests (tests/conftest.py). Where
+something of the start itself is looked at, ``python -c`` begins with nothing.
 
 What such a command starts beside itself, as the process of its page, comes about the same way: a
 helper, forked before the command began and therefore without its threads, forks itself for each,
@@ -272,21 +272,9 @@ _first = threading.Lock()
 # Of a command or worker that was started so: what forks processes for it, and of what it does so.
 _helper: Preparing | None = None
 _helped: tuple[Sequence[str], ...] = ()
-_cold = 0
 # What libraries set as they were loaded, which they do in each process that loads them.
 _set_while_loading: dict[str, str] = {}
 _workers_loaded = False
-
-
-@contextmanager
-def cold_start() -> Iterator[None]:
-    """Start commands as a user does, for tests of the start itself."""
-    global _cold
-    _cold += 1
-    try:
-        yield
-    finally:
-        _cold -= 1
 
 
 def prepared(modules: Sequence[str], preloaded: str | None = None) -> Preparing:
@@ -329,7 +317,7 @@ class WarmPopen(subprocess.Popen[Any]):
         change = given["preexec_fn"]
         special = any(given[name] for name in _ORDINARY)
         special |= not (change is None or isinstance(change, Change))
-        if ours is None or _cold or special:
+        if ours is None or special:
             super()._execute_child(args, *others)  # type: ignore[misc]
             return
         module, words = ours
