@@ -11,7 +11,8 @@ from export import bundle as bundles
 from export import variants
 from export.cli import main as export_model
 from tests.soak import times
-from tests.support.once import done_once, openvino_engine_once, to_onnx_once
+from tests.support.once import openvino_engine_once, to_onnx_once
+from tests.support.shared_files import done_once
 from tests.support.small_training import ALGORITHMS, write_mvtec, write_weights
 from training.cli import main as train_station
 

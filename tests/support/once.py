@@ -1,9 +1,8 @@
-"""Work that many tests begin with, done once for all workers of a run."""
+"""Conversions and graphs that many tests of exports begin with, made once."""
 
-import fcntl
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,21 +14,10 @@ from export.engines import openvino_engine
 from export.ir import make_onnx, to_onnx
 from export.parity_gate import Engine
 from export.quantization import Images, Quantizable, QuantizationRecipe, quantize
+from tests.support.shared_files import done_once
 from training.tensor_hash import tensors_sha256
 
 _ADDRESS = re.compile(" at 0x[0-9a-f]+")
-
-
-def done_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a file or folder in one that all workers share; whoever asks first makes it."""
-    path = folder / name
-    with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            part = folder / f"part-{name}"
-            make(part)
-            part.replace(path)
-    return path
 
 
 def to_onnx_once(model: nn.Module, height: int, width: int, path: Path, *, shared: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.support.once import done_once
+from tests.support.shared_files import done_once
 from training.components.backbones import Weights, build_backbone
 from training.gradient_fit import fit_trained
 from training.models.anomaly_model import AnomalyModel, StatisticalModel

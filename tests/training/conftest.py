@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.once import done_once
+from tests.support.shared_files import done_once
 from tests.support.small_training import write_mvtec, write_weights
 
 

@@ -71,11 +71,18 @@ def test_kind_0_is_no_flaw() -> None:
     assert (paste_flaw(image, 0, np.random.default_rng(0)) == image).all()
 
 
-def test_training_twice_gives_identical_weights_and_keeps_the_global_seed() -> None:
+def test_training_twice_gives_identical_weights_keeps_the_global_seed_and_reports_steps() -> None:
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    first, second = (train_small_backbone(3, images=6, epochs=2) for _ in range(2))
+    seen: list[tuple[int, int]] = []
+    first, second = (
+        train_small_backbone(
+            3, images=6, epochs=2, progress=lambda step, steps, _loss: seen.append((step, steps))
+        )
+        for _ in range(2)
+    )
 
+    assert seen == 2 * [(1, 2), (2, 2)]
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
     assert not first.training
@@ -98,14 +105,6 @@ def test_balancing_stages_changes_their_scale_and_no_answer() -> None:
             centred = maps - maps.mean(dim=(0, 2, 3), keepdim=True)
             assert centred.square().sum(dim=1).mean().item() == pytest.approx(1.0, rel=1e-3)
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
-
-
-def test_training_reports_every_step() -> None:
-    seen: list[tuple[int, int]] = []
-    train_small_backbone(
-        0, images=6, epochs=2, progress=lambda step, steps, _loss: seen.append((step, steps))
-    )
-    assert seen == [(1, 2), (2, 2)]
 
 
 def test_command_writes_weights_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
