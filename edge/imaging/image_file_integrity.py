@@ -57,7 +57,7 @@ def image_file_fault(encoded: NDArray[np.uint8]) -> str:
         check = _webp_fault
     try:
         return check(encoded.tobytes()) if check else ""
-    except (struct.error, ValueError):  # a header that ends before it should
+    except (struct.error, OverflowError, ValueError):  # a header that names what is not there
         return CUT
 
 

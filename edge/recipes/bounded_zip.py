@@ -18,7 +18,14 @@ from edge.validation import in_words
 
 # What opening or reading one may raise beyond OSError; zipfile has NotImplementedError for ways to
 # pack that it does not know.
-DAMAGED = (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, zlib.error)
+DAMAGED = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    EOFError,
+    UnicodeDecodeError,
+    struct.error,
+    zlib.error,
+)
 # Of the list at the end of a zip; so many files with long names have less.
 MAX_DIRECTORY_BYTES = 16 * 2**20
 # Text of a graph shrinks to a tenth; what shrinks to a thousandth is made to fill a disk.
