@@ -29,7 +29,7 @@ def orientation(file: BinaryIO) -> int:
     """
     try:
         found = _orientation(file)
-    except (struct.error, OSError, OverflowError, ValueError):  # a header that ends before it should
+    except (struct.error, OSError, OverflowError, ValueError):  # it names what is not there
         return UPRIGHT
     return found if 1 <= found <= 8 else UPRIGHT
 
