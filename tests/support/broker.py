@@ -22,6 +22,9 @@ GENEROUS_S = 60.0
 # Below those that the kernel gives to connections: none of them takes a port before its server.
 PORTS = range(10_000, 32_000)
 
+# Comes back to the subscriber behind whatever the broker had for it before.
+FENCE = "test/fence"
+
 Messages = list[dict[str, Any]]
 
 
@@ -51,6 +54,7 @@ class Broker:
         self._messages: list[tuple[str, dict[str, Any]]] = []
         self._arrived = threading.Condition()
         self._subscribed = threading.Event()
+        self._fenced = threading.Event()
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\n"
@@ -86,7 +90,7 @@ class Broker:
         if self._tls is not None:
             self._subscriber.tls_set_context(self._tls)
         self._subscriber.reconnect_delay_set(1, 1)
-        self._subscriber.on_connect = lambda client, *_: client.subscribe("vi/#", 1)
+        self._subscriber.on_connect = lambda client, *_: client.subscribe([("vi/#", 1), (FENCE, 1)])
         self._subscriber.on_subscribe = lambda *_: self._subscribed.set()
         self._subscriber.on_message = self._record
         self._subscriber.connect("127.0.0.1", self.port)
@@ -165,6 +169,13 @@ class Broker:
         with self._arrived:
             self._checked = len(self._messages)
 
+    def catch_up(self) -> None:
+        """Wait until the subscriber has what the broker has accepted so far from anybody."""
+        assert self._subscriber is not None
+        self._fenced.clear()
+        self._subscriber.publish(FENCE, qos=1)
+        assert self._fenced.wait(GENEROUS_S)
+
     def messages(self) -> list[tuple[str, dict[str, Any]]]:
         """Return topic and content of everything received so far, in order."""
         with self._arrived:
@@ -175,6 +186,9 @@ class Broker:
         return [content for topic, content in new if topic.endswith(suffix)]
 
     def _record(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        if message.topic == FENCE:
+            self._fenced.set()
+            return
         try:
             content = json.loads(message.payload)
         except (ValueError, RecursionError):  # sent by a test on purpose

@@ -148,7 +148,8 @@ class Plant:
         return code, output.getvalue()
 
     def reports(self) -> dict[str, dict[str, Any]]:
-        """Return the newest report of each station."""
+        """Return the newest report of each station that the broker has."""
+        self.broker.catch_up()
         return {
             topic.split("/")[4]: content
             for topic, content in self.broker.messages()

@@ -68,6 +68,7 @@ def test_a_station_that_can_start_is_good_from_its_settings_to_its_broker(
     assert run.stdout.splitlines()[-1].startswith(f"{len(found)} checks: ")
     # It looked, and changed nothing: no folder was made, and nobody was told of a station.
     assert not journal.exists() and not (tmp_path / "snapshots").exists()
+    running_broker.catch_up()
     assert running_broker.messages() == []
 
 

@@ -299,7 +299,12 @@ class DemoStation(PageStation):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "unused", {}, DEMO / "bottle.xml")
         printed = subprocess.run(
-            ["make", "-n", "demo", "KEEP=1"], cwd=ROOT, capture_output=True, text=True, check=True
+            # Below another make, as in ``make test``, it would name the folder that it enters.
+            ["make", "--no-print-directory", "-n", "demo", "KEEP=1"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         *_, token, _, station = printed.stdout.splitlines()
         made_of = "test -f build/demo/token || build/edge/bin/edge-run --make-token "
