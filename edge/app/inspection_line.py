@@ -433,6 +433,7 @@ class InspectionLine:
                     self._base.camera.camera.simulated,
                     self.model.identity(),
                     journal.journal,
+                    guarantee=self.model.guarantee(),
                 )
             )
 

@@ -1,7 +1,7 @@
 """What a station tells beside verdicts, events and its state: meta, last, metrics, hand-shake."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -23,6 +23,22 @@ LAST_FIELDS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdGuarantee:
+    """What a threshold guarantees of parts like those that it was calibrated with.
+
+    Attributes:
+        of: ``false_reject_rate`` or ``miss_rate``.
+        rate: at most this share, with this confidence.
+        count: calibration images of that kind that it rests on.
+    """
+
+    of: str
+    rate: float
+    confidence: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
     """What a station is, for consumers that configure themselves; None where it is not known.
 
@@ -30,6 +46,7 @@ class Meta:
         camera: redacted URI.
         simulated: its images come from files or a fake camera.
         model_name, model_version, model_sha256: of the bundle that decides.
+        guarantee: of its threshold, while the station decides by it.
         config_sha256: of the effective configuration.
         journal: UUID of the journal that ``seq`` counts in.
         trigger_mode: ``free_run``, ``software`` or ``hardware``.
@@ -42,6 +59,7 @@ class Meta:
     model_name: str | None = None
     model_version: str | None = None
     model_sha256: str | None = None
+    guarantee: ThresholdGuarantee | None = None
     config_sha256: str | None = None
     journal: str | None = None
     trigger_mode: str = "free_run"
@@ -109,6 +127,7 @@ def meta_payloads(
             "name": meta.model_name,
             "version": meta.model_version,
             "sha256": meta.model_sha256,
+            "guarantee": asdict(meta.guarantee) if meta.guarantee else None,
         },
         "config_sha256": meta.config_sha256,
         "journal": meta.journal,

@@ -157,6 +157,15 @@ class GoodScores(Content):
     scores: list[float]
 
 
+class GuaranteedRate(Content):
+    """With this confidence at most this rate, of parts like the calibration images."""
+
+    of: str = Field(description="false_reject_rate or miss_rate")
+    rate: float
+    confidence: float
+    count: int = Field(description="calibration images of that kind")
+
+
 class ModelSummary(Content):
     name: str
     version: str
@@ -168,6 +177,7 @@ class ModelSummary(Content):
     threshold: float = Field(description="raw, in force")
     bundle_threshold: float
     threshold_method: str
+    guarantee: GuaranteedRate | None = Field(description="of the threshold in force")
     guard_band: float
     range: float
     before: RollbackTarget | None

@@ -9,6 +9,7 @@ from typing import Protocol
 from edge.bundle.manifest import (
     Areas,
     Crop,
+    Guarantee,
     InputSpec,
     MapScore,
     Normalization,
@@ -164,6 +165,21 @@ def decision_criteria(calibrated: Calibrated, limits: Limits = Limits()) -> Deci
         input=spec,
         image=limits.image,
     )
+
+
+def guarantee_in_force(calibrated: Calibrated, criteria: DecisionCriteria) -> Guarantee | None:
+    """Return what the bundle's threshold guarantees of parts that these criteria decide.
+
+    None where it guarantees nothing, where zones decide beside it, and where the station has set
+    anything that a score or its decision depends on: another threshold, a guard band, a crop or a
+    mask.
+    """
+    own, spec = calibrated.threshold, criteria.input
+    if criteria.threshold != own.image or criteria.guard_band > 0.0:
+        return None
+    if spec != calibrated.input or (spec.areas is not None and spec.areas.zones):
+        return None
+    return own.guarantee
 
 
 def _demand_threshold_for(areas: Areas, calibrated: Calibrated, limits: Limits) -> None:

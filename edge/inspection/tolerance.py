@@ -61,7 +61,7 @@ def rate_bound(beyond: int, count: int, confidence: float = 0.95) -> float:
     low, high = beyond / count if confidence >= 0.5 else 0.0, 1.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2.0
-        tail = math.fsum(_binomial(number, count, middle) for number in range(beyond + 1))
+        tail = _at_most(beyond, count, middle)
         low, high = (middle, high) if tail > 1.0 - confidence else (low, middle)
     return high
 
@@ -80,6 +80,13 @@ def rate_interval(hits: int, count: int, confidence: float = 0.95) -> tuple[floa
     one_sided = (1.0 + confidence) / 2.0
     high = rate_bound(hits, count, one_sided)
     return 1.0 - rate_bound(count - hits, count, one_sided), high
+
+
+def _at_most(hits: int, count: int, rate: float) -> float:
+    """Return the probability of so many hits or fewer; of its terms or the others the fewer."""
+    if hits < count // 2:
+        return math.fsum(_binomial(number, count, rate) for number in range(hits + 1))
+    return 1.0 - math.fsum(_binomial(number, count, rate) for number in range(hits + 1, count + 1))
 
 
 def _binomial(hits: int, count: int, rate: float) -> float:

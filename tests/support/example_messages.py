@@ -63,6 +63,9 @@ def example_messages() -> dict[str, dict[str, Any]]:
         model_name="bottle",
         model_version="20260101T000000Z",
         model_sha256="a" * 64,
+        guarantee=printed.ThresholdGuarantee(
+            of="false_reject_rate", rate=0.103, confidence=0.95, count=100
+        ),
         config_sha256="b" * 64,
         journal=JOURNAL,
         trigger_mode="software",

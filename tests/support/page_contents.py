@@ -25,6 +25,7 @@ _MODEL = ModelSummary(
     threshold=5.0,
     bundle_threshold=5.0,
     threshold_method="max_of_good",
+    guarantee=None,
     guard_band=0.0,
     range=1.0,
     before=None,

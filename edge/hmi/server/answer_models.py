@@ -194,6 +194,9 @@ class ThresholdPreview(Content):
     parts: int
     before: dict[str, int]
     after: dict[str, int]
+    nok_interval: tuple[float, float] | None = Field(
+        description="of the share of NOK with it, exact, at 95 %; null without parts"
+    )
     changed: int
     flips: list[FlippedPart] = Field(description="the newest of those that change")
     marks: dict[str, MarkOutcome]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from edge.contract.image_source import image_name
 from edge.hmi.server.answer_models import FeedbackRecord, FlippedPart, MarkOutcome, ThresholdPreview
-from edge.inspection.decision import decide
+from edge.inspection.decision import Result, decide
+from edge.inspection.tolerance import rate_interval
 from edge.journal.entries import JournalRow
 
 PARTS = 1000
@@ -62,11 +63,13 @@ def preview(
                         mark=mark,
                     )
                 )
+    parts = sum(before.values())
     return ThresholdPreview(
         threshold=threshold,
-        parts=sum(before.values()),
+        parts=parts,
         before=before,
         after=after,
+        nok_interval=rate_interval(after[Result.NOK.value], parts) if parts else None,
         changed=changed,
         flips=flips,
         marks={

@@ -1,6 +1,6 @@
 // What can be done: threshold, model, training images; and what was done.
 
-import { $, act, actor, badge, get, kept, make, moment, number, raw, renew, setActor, toast, who } from "./dom.js";
+import { $, act, actor, badge, get, kept, make, moment, number, percent, raw, renew, setActor, toast, who } from "./dom.js";
 import { histogram } from "./charts.js";
 import { known, language, t } from "./texts.js";
 
@@ -117,6 +117,7 @@ function showPreview(found) {
   $("preview").replaceChildren(
     make("div", {}, make("b", {}, number(found.parts)), make("small", {}, t("parts_tried"))),
     ...results.map((r) => make("div", { "data-result": r }, make("b", {}, `${number(found.before[r] ?? 0)} → ${number(found.after[r] ?? 0)}`), make("small", {}, badge(r)))),
+    ...(found.nok_interval ? [make("div", { id: "nok-share" }, make("b", {}, percent((found.after.NOK ?? 0) / found.parts)), make("small", {}, t("nok_share", { low: percent(found.nok_interval[0]), high: percent(found.nok_interval[1]) })))] : []),
     make("div", { id: "changed" }, make("b", {}, number(found.changed)), make("small", {}, t(found.changed > found.flips.length ? "change_newest" : "change_count", { n: found.flips.length }))),
     ...marked.map(([mark, m]) => make("div", {}, make("b", {}, number(m.put_right)), make("small", {}, t("put_right", { n: m.marked, mark: t(mark) })))));
   $("flips").replaceChildren(...found.flips.map((flip) => make("li", {}, make("a", { href: `#parts/${flip.seq}` }, `${t("number")} ${number(flip.seq)}`, badge(flip.before), "→", badge(flip.after), raw(flip.raw_score)))));
@@ -146,6 +147,11 @@ function wentBack(done) {
   return done.before !== null ? t("rollback_threshold_done", { threshold: raw(done.threshold) }) : t("rollback_decision_done", done);
 }
 
+function guaranteed(found) {
+  if (!found) return t("guaranteed_nothing");
+  return t(`guaranteed_${found.of}`, { rate: percent(found.rate), confidence: percent(found.confidence), n: number(found.count) });
+}
+
 function showModel() {
   const m = status.model, before = m.before;
   const same = before?.sha256 === m.sha256, decision = same && before.threshold === m.threshold;
@@ -153,7 +159,7 @@ function showModel() {
   $("rollback-explain").hidden = !before || same;
   $("rollback").textContent = decision ? t("rollback_decision") : same ? t("rollback_threshold", { threshold: raw(before.threshold) }) : t("rollback");
   allow();
-  const pairs = [["name", m.name], ["version", m.version], ["algorithm", `${m.algorithm}, ${m.backbone}`], ["precision", `${m.precision}, ${m.device}`], ["threshold", `${raw(m.threshold)} (${t(m.threshold === m.bundle_threshold ? "bundle_own" : "own_threshold")})`], ["method", m.threshold_method], ["model_hash", m.sha256]];
+  const pairs = [["name", m.name], ["version", m.version], ["algorithm", `${m.algorithm}, ${m.backbone}`], ["precision", `${m.precision}, ${m.device}`], ["threshold", `${raw(m.threshold)} (${t(m.threshold === m.bundle_threshold ? "bundle_own" : "own_threshold")})`], ["method", m.threshold_method], ["guaranteed", guaranteed(m.guarantee)], ["model_hash", m.sha256]];
   $("model").replaceChildren(...pairs.flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
 }
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import edge
-from edge.bundle.manifest import precision_text
+from edge.bundle.manifest import Guarantee, precision_text
 from edge.cameras.interface import CameraReport
 from edge.cameras.supervised.state_machine import CameraStatus
 from edge.contract.encoding import utc_text
@@ -17,6 +17,7 @@ from edge.hmi.contents import (
     CameraSummary,
     DiskSpace,
     GoodScores,
+    GuaranteedRate,
     HistogramCounts,
     ImageFolderSummary,
     JournalSummary,
@@ -248,6 +249,7 @@ def _model(manager: ModelManager) -> ModelSummary:
         threshold=criteria.threshold,
         bundle_threshold=manifest.threshold.image,
         threshold_method=manifest.threshold.method.value,
+        guarantee=_guarantee(manager.guarantee()),
         guard_band=criteria.guard_band,
         range=criteria.image_scale.range,
         before=_rollback_target(before, manager.rollback_changes()) if before else None,
@@ -255,6 +257,10 @@ def _model(manager: ModelManager) -> ModelSummary:
             probabilities=list(statistics.probabilities), scores=list(statistics.scores)
         ),
     )
+
+
+def _guarantee(found: Guarantee | None) -> GuaranteedRate | None:
+    return None if found is None else GuaranteedRate(**found.model_dump())
 
 
 def _rollback_target(model: LoadedModel, changes: str) -> RollbackTarget:

@@ -10,12 +10,13 @@ from pathlib import Path
 import openvino
 from pydantic import JsonValue
 
-from edge.bundle.manifest import Bundle, manifest_sha256, precision_text
+from edge.bundle.manifest import Bundle, Guarantee, manifest_sha256, precision_text
 from edge.bundle.mask_file import read_mask_file
 from edge.contract.event import Datum, Event
 from edge.contract.verdict import Recipe, StationIdentity, Verdict
 from edge.errors import ModelError, StationError
 from edge.imaging.frame import Frame
+from edge.inspection.criteria import guarantee_in_force
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import self_test
@@ -291,6 +292,11 @@ class ModelManager:
             "version": made.model_version,
             "sha256": made.model_sha256,
         }
+
+    def guarantee(self) -> Guarantee | None:
+        """Return what the threshold in force guarantees; None where it guarantees nothing."""
+        current = self.store.current
+        return guarantee_in_force(current.bundle.manifest, current.criteria)
 
     def arithmetic(self) -> dict[str, str]:
         """Return what the current model computes in, and what its bundle was made for."""

@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from edge.bundle.manifest import Guarantee
 from edge.cameras.interface import CameraReport
 from edge.cameras.supervised.state_machine import CameraStatus
-from edge.contract.announcements import Meta, Metrics
+from edge.contract.announcements import Meta, Metrics, ThresholdGuarantee
 from edge.contract.state import JournalReport, StationReport
 from edge.journal.entries import RecordKind
 from edge.journal.outbox import Outbox
@@ -106,7 +107,14 @@ def _free_bytes(folder: Path) -> int | None:
         return None
 
 
-def meta(settings: Settings, simulated: bool, model: Mapping[str, str], journal: str) -> Meta:
+def meta(
+    settings: Settings,
+    simulated: bool,
+    model: Mapping[str, str],
+    journal: str,
+    *,
+    guarantee: Guarantee | None = None,
+) -> Meta:
     """Return what consumers configure themselves by."""
     commands = (*COMMANDS, "snapshot") if settings.snapshots else COMMANDS
     return Meta(
@@ -115,6 +123,7 @@ def meta(settings: Settings, simulated: bool, model: Mapping[str, str], journal:
         model_name=model.get("name"),
         model_version=model.get("version"),
         model_sha256=model.get("sha256"),
+        guarantee=ThresholdGuarantee(**guarantee.model_dump()) if guarantee else None,
         config_sha256=settings.sha256,
         journal=journal,
         trigger_mode=settings.camera.trigger.mode,

@@ -249,6 +249,8 @@ def test_a_threshold_is_previewed_by_everybody_and_changed_only_with_the_token(
     page.locator("#threshold-value").fill("0.6")
     expect(page.locator("#changed b")).not_to_have_text("0")
     expect(page.locator("#flips a").first).to_contain_text("NOK")
+    expect(page.locator("#nok-share")).to_contain_text("NOK; with 95 % confidence")
+    expect(page.locator("#model")).to_contain_text("nothing: the threshold is an estimate")
     assert station.status()["status"]["model"]["threshold"] == own
 
     offer_token(page, "a wrong one")

@@ -38,6 +38,7 @@ from edge.imaging.frame import Frame, FrameStatus
 from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Inspection
 from edge.inspection.normalization import ScoreScale
+from edge.inspection.tolerance import rate_interval
 from edge.journal.entries import JournalRow, RecordKind
 from edge.mqtt.announcer import PACKET_LIMIT
 from edge.mqtt.publisher import MqttPublisher
@@ -468,6 +469,8 @@ def test_a_preview_decides_as_the_line_does_and_counts_marks() -> None:
 
     assert (same.before, same.after, same.changed) == ({"NOK": 2, "OK": 1},) * 2 + (0,)
     assert higher.after == {"OK": 2, "NOK": 1}
+    assert higher.nok_interval == rate_interval(1, 3)
+    assert preview(rows[:1], 5.0, 0.0, marks).nok_interval is None
     assert [(flip.seq, flip.before, flip.after) for flip in higher.flips] == [(3, "NOK", "OK")]
     assert higher.marks["false_reject"] == MarkOutcome(marked=1, put_right=1)
     assert higher.marks["missed_defect"] == MarkOutcome(marked=1, put_right=0)

@@ -6,11 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Areas, Bundle, Crop, TileSpec, Zone, load_bundle
+from edge.bundle.manifest import (
+    Areas,
+    Bundle,
+    Crop,
+    Guarantee,
+    TileSpec,
+    Zone,
+    load_bundle,
+)
 from edge.contract.verdict import payload
 from edge.imaging.frame import Frame, Pixels
 from edge.inspection.areas import AreasUnusable, filled, ignored_pixels
-from edge.inspection.criteria import Limits, decision_criteria
+from edge.inspection.criteria import Limits, decision_criteria, guarantee_in_force
 from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspection, Inspector
@@ -204,3 +212,31 @@ def test_a_mask_of_the_bundle_needs_no_threshold_of_the_site(bundle: Bundle) -> 
     assert decision_criteria(manifest, Limits(areas=moved)).input.areas == moved
     with pytest.raises(AreasUnusable, match="another mask"):
         decision_criteria(manifest, Limits(areas=drawn(zones=own.zones)))
+
+
+@pytest.mark.parametrize(
+    ("limits", "own_areas", "holds"),
+    [
+        (Limits(), None, True),
+        (Limits(smallest_region_px=40, pixel_threshold=9.0), None, True),
+        (Limits(), drawn(ignore=(AWAY,)), True),
+        (Limits(image_threshold=1.0), None, False),
+        (Limits(guard_band=0.02), None, False),
+        (Limits(crop=Crop(x=0, y=0, width=80, height=60)), None, False),
+        (Limits(), drawn(ignore=(AWAY,), zones=(zone(SPOT, threshold=30.0),)), False),
+    ],
+)
+def test_a_guarantee_holds_while_parts_are_decided_as_its_images_were(
+    bundle: Bundle, limits: Limits, own_areas: Areas | None, holds: bool
+) -> None:
+    given = Guarantee(of="false_reject_rate", rate=0.103, confidence=0.95, count=100)
+    own = bundle.manifest
+    manifest = own.model_copy(
+        update={
+            "threshold": own.threshold.model_copy(update={"guarantee": given}),
+            "input": own.input.model_copy(update={"areas": own_areas}),
+        }
+    )
+    found = guarantee_in_force(manifest, decision_criteria(manifest, limits))
+    assert found == (given if holds else None)
+    assert guarantee_in_force(own, decision_criteria(own)) is None

@@ -1,5 +1,6 @@
 """The whole line: camera, station, journal and broker, each real and in a process of its own."""
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import count
@@ -12,6 +13,7 @@ import pytest
 from tests.soak import times
 from tests.support.broker import Broker
 from tests.support.gige_camera import GigECamera
+from tests.support.recipes import copied_bundle
 from tests.support.small_bundle import defective_image, good_image
 from tests.support.station_process import StationProcess, until
 
@@ -49,6 +51,17 @@ def results(verdicts: list[dict[str, Any]]) -> list[str]:
 
 def moment(verdict: dict[str, Any], name: str) -> float:
     return datetime.fromisoformat(verdict["time"][name]).timestamp()
+
+
+def guaranteed(bundle: Path, folder: Path, guarantee: dict[str, Any]) -> Path:
+    """Return a copy of a bundle whose threshold guarantees something."""
+    folder.mkdir()
+    copied_bundle(bundle)(folder)
+    file = folder / "model.json"
+    manifest = json.loads(file.read_text())
+    manifest["threshold"]["guarantee"] = guarantee
+    file.write_text(json.dumps(manifest))
+    return folder / "model.xml"
 
 
 def triggered(line: StationProcess, **trigger: Any) -> None:
@@ -285,14 +298,24 @@ def test_an_image_that_is_repeated_bit_by_bit_is_never_ok_again(
     assert {v["reason"] for v in verdicts if v["result"] != "OK"} == {"frame_frozen"}
 
 
-def test_a_reload_takes_new_limits_over_between_two_parts(line: StationProcess) -> None:
+def test_a_reload_takes_new_limits_over_between_two_parts_and_ends_what_was_guaranteed(
+    line: StationProcess, bundle: Path, running_broker: Broker, tmp_path: Path
+) -> None:
+    given = {"of": "false_reject_rate", "rate": 0.103, "confidence": 0.95, "count": 100}
+    line.settings["model"]["path"] = str(guaranteed(bundle, tmp_path / "guaranteed", given))
     with line:
         line.verdicts(4)
+        running_broker.collect(
+            "/meta", lambda got: bool(got) and got[-1]["model"]["guarantee"] == given
+        )
         line.settings["decision"] = {"image_threshold": 1000.0}
         line.reload()
         line.events("decision_changed")
         seen = line.verdicts(1)
         after = line.verdicts(seen[-1]["seq"] + 6)[-4:]
+        running_broker.collect(
+            "/meta", lambda got: bool(got) and got[-1]["model"]["guarantee"] is None
+        )
 
     assert set(results(after)) == {"OK"}
     assert {v["raw_threshold"] for v in after} == {1000.0}
