@@ -473,6 +473,7 @@ def test_the_page_fits_a_phone_a_panel_and_a_desktop_in_english_and_korean(
         """async () => {
             const { setLanguage, t } = await import("/static/texts.js");
             const word = document.getElementById("word"), found = [];
+            const shown = [word.textContent, word.className];
             const width = (text) => [...text].reduce((n, c) => n + (c > "\u1100" ? 1.7 : 1), 0);
             for (const language of ["en", "ko"]) {
                 setLanguage(language);
@@ -483,6 +484,7 @@ def test_the_page_fits_a_phone_a_panel_and_a_desktop_in_english_and_korean(
                     if (word.scrollWidth > word.clientWidth) found.push([language, text]);
                 }
             }
+            [word.textContent, word.className] = shown;
             return found;
         }"""
     )
