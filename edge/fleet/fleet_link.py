@@ -35,7 +35,7 @@ from edge.mqtt.connection import (
 from edge.mqtt.reconnect import Connector, taken_over
 from edge.settings.mqtt import MqttSettings
 
-# What is retained has come when nothing came for so long.
+# What is retained has come when nothing of it came for so long; stations go on publishing.
 QUIET_S = 0.5
 READ_LIMIT_S = 20.0
 RECONNECT_S = 1.0
@@ -83,13 +83,15 @@ class FleetLink:
         self._settings = settings
         self._stopping = stopping
         self._connection: Connection | None = None
+        self._stored = 0
         patterns = tuple(f"{ROOT}/+/+/+/+/{kind}" for kind in kinds)
         self._connector = Connector(
             broker=self._broker,
             will=lambda _: Will(OWNER_TOPIC, to_json(payload(will))) if will is not None else None,
             subscriptions=Subscriptions(
-                (*patterns, f"{FLEET_ROOT}/+"),
-                (ROLLOUT_TOPIC, OWNER_TOPIC),
+                patterns=(*patterns, f"{FLEET_ROOT}/+"),
+                named=(ROLLOUT_TOPIC, OWNER_TOPIC),
+                as_published=False,
                 loss="the broker does not allow this account to read the stations' topics",
             ),
             url=settings.url,
@@ -122,8 +124,8 @@ class FleetLink:
             )
         self._read_retained()
 
-    def turn(self, timeout_s: float) -> bool:
-        """Take what comes; return whether anything did. Connects anew when that is needed.
+    def turn(self, timeout_s: float) -> None:
+        """Take what comes. Connects anew when that is needed.
 
         Raises:
             LeadLost: another command has this one's account, and took its connection.
@@ -131,14 +133,13 @@ class FleetLink:
         connection = self._connection
         if connection is None or connection.closed:
             self._reconnect(timeout_s)
-            return False
+            return
         connection.turn(timeout_s)
-        came = bool(connection.incoming)
         while connection.incoming:
             one = connection.incoming.popleft()
+            self._stored += one.retained
             self._on_retained(one.topic, one.payload)
         connection.acks.clear()
-        return came
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the network without taking what came: another thread may read meanwhile."""
@@ -187,10 +188,16 @@ class FleetLink:
             time.sleep(min(max(timeout_s, 0.05), RECONNECT_S))
 
     def _read_retained(self) -> None:
-        began_s = last_s = time.monotonic()
-        while time.monotonic() - last_s < QUIET_S and time.monotonic() - began_s < READ_LIMIT_S:
-            if self.turn(0.1):
-                last_s = time.monotonic()
+        now_s = time.monotonic()
+        quiet_s, until_s = now_s + QUIET_S, now_s + READ_LIMIT_S
+        while now_s < until_s and not self._stopping():
+            before = self._stored
+            self.turn(0.1)
+            if self._stored > before:
+                quiet_s = time.monotonic() + QUIET_S
+            elif now_s >= quiet_s:  # of before this turn: who stood still has looked once more
+                return
+            now_s = time.monotonic()
 
     def _on_retained(self, topic: str, content: bytes) -> None:
         retained = self.retained

@@ -103,7 +103,7 @@ class Will:
     payload: str | bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subscriptions:
     """What to listen to.
 
@@ -112,11 +112,14 @@ class Subscriptions:
         loss: what does not work where the broker refuses them, for people.
         echo: where this client receives its own messages, with MQTT 3.1.1: it refuses no message
             that it does not pass on.
+        as_published: what is published as retained from now on is marked as such, too, and not only
+            what the broker had in store. MQTT 3.1.1 has no word for it.
     """
 
     patterns: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
     echo: str | None = None
+    as_published: bool = True
     loss: str = (
         "the broker does not allow this station to subscribe to its own trigger, ack "
         "and cmd topics; commands will not arrive"
@@ -503,9 +506,9 @@ class Connection:
         qos = min(1, self.limits.maximum_qos)
         if not self._is_5:
             return self._client.subscribe([(topic, qos) for topic in topics])[1]
-        # Else a retained trigger that is published now looks like any other one; MQTT 3.1.1 has no
-        # word for it.
-        options = SubscribeOptions(qos=qos, retainAsPublished=True)
+        # Else a retained trigger that is published now looks like any other one.
+        as_published = self._subscriptions.as_published
+        options = SubscribeOptions(qos=qos, retainAsPublished=as_published)
         return self._client.subscribe([(topic, options) for topic in topics])[1]
 
     def _request_echo(self) -> None:

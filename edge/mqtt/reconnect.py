@@ -177,7 +177,7 @@ def station_subscriptions(topic: StationTopic, *, fleet: bool = False) -> Subscr
     desired = (topic.fleet_desired,) if fleet else ()
     named = (topic.trigger, topic.ack, *(topic.command(name) for name in COMMAND_NAMES), *desired)
     patterns = (topic.trigger, topic.ack, topic.command("+"), *desired)
-    return Subscriptions(patterns, named, echo=topic.verdict)
+    return Subscriptions(patterns=patterns, named=named, echo=topic.verdict)
 
 
 class Backoff:

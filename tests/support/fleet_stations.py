@@ -26,7 +26,7 @@ from edge.station.fleet.inbox import DesiredInbox
 from edge.station.fleet.memory import Before, MemoryFile
 from tests.support.relaying import RelayedJournal
 
-PARTS_PER_S = 5.0
+PARTS_PER_S = 20.0
 
 
 class FolderProducts:

@@ -220,13 +220,13 @@ class PatchCore(StatisticalModel):
         """
         if not self.reduces:
             nearest = self.search(patches, bank, 1).vectors[:, :, 0]
-            return _distances(patches, bank[nearest]), nearest
+            return _distances(patches, F.embedding(nearest, bank)), nearest
         leading = slice(self.settings.search_components)
         # One more than counts: where it ties with the last that does, rounding decides which of the
         # two that is, and the distance must not depend on it.
         count = self.settings.search_candidates + 1
         found = self.search(patches[:, :, leading], bank[:, leading], count)
-        measured = _distances(patches[:, :, None], bank[found.vectors])
+        measured = _distances(patches[:, :, None], F.embedding(found.vectors, bank))
         shortest, which = measured[:, :, :-1].min(2)
         gap = found.values[:, :, -1] - found.values[:, :, -2]
         tie = 1.0 - gap / (_TIE * bank[:, leading].square().sum(1).mean())
@@ -316,7 +316,7 @@ class NearestVectors(nn.Module):
         images, cells, of_cell = grouped.shape[:3]
         before = of_cell * torch.arange(images * cells, device=groups.device)
         rows = groups + before.unflatten(0, (images, cells, 1))
-        lowest = _lowest(grouped.flatten(0, 2)[rows].flatten(2), count)
+        lowest = _lowest(F.embedding(rows, grouped.flatten(0, 2)).flatten(2), count)
         group_of = groups.gather(2, lowest.indices.div(group, rounding_mode="floor"))
         vectors = (group_of * group + lowest.indices % group).clamp(max=len(bank) - 1)
         return Nearest(vectors, lowest.values)

@@ -1,6 +1,7 @@
 """Who leads a roll-out, and who may say what a station is to have, on a real broker."""
 
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.contract.fleet import OWNER_TOPIC, ROLLOUT_TOPIC, ReleaseFile
+from edge.fleet import fleet_link
 from edge.fleet.cli import main
 from edge.fleet.errors import LeadLost, RolloutRefused
 from edge.fleet.leader import Lead, look, next_claim
@@ -30,11 +32,45 @@ def settings(broker: Broker) -> MqttSettings:
     return MqttSettings(url=broker.url)
 
 
+def owners_after_a_turn(lead: Lead) -> int:
+    lead.link.turn(0.1)
+    return len(lead.link.owners)
+
+
 def lost(lead: Lead) -> bool:
     """Take what comes; raises once the lead is lost."""
     lead.link.turn(0.1)
     lead.check()
     return False
+
+
+def test_what_is_retained_is_read_while_stations_go_on_publishing(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two hundred stations each says once a second which its last verdict was."""
+    monkeypatch.setattr(fleet_link, "READ_LIMIT_S", float("inf"))
+    broker.start()
+    station = paho.Client(CallbackAPIVersion.VERSION2)
+    station.connect("127.0.0.1", broker.port)
+    station.loop_start()
+    topic, ended = "vi/v1/plant/line/a/top", threading.Event()
+    station.publish(f"{topic}/state", b"{}", 1, retain=True).wait_for_publish(60)
+
+    def publish() -> None:
+        while not ended.wait(0.02):
+            station.publish(f"{topic}/last", b"{}", 0, retain=True)
+
+    publishing = threading.Thread(target=publish)
+    publishing.start()
+    try:
+        deadline_s = time.monotonic() + 60.0
+        retained = look(settings(broker), lambda: time.monotonic() > deadline_s)
+        assert time.monotonic() < deadline_s
+    finally:
+        ended.set()
+        publishing.join()
+        station.loop_stop()
+    assert "state" in retained.stations["plant/line/a/top"]
 
 
 def test_of_two_who_claim_the_same_number_one_leads(broker: Broker) -> None:
@@ -43,7 +79,7 @@ def test_of_two_who_claim_the_same_number_one_leads(broker: Broker) -> None:
     with pytest.raises(RolloutRefused, match="started to lead"):
         Lead(settings(broker), 1, never)
     heard = len(first.link.owners)
-    until(lambda: first.link.turn(0.1) and len(first.link.owners) > heard, "the other claim")
+    until(lambda: owners_after_a_turn(first) > heard, "the other claim")
     first.check()  # it leads still, and says so again
     first.link.flush()
     owner = look(settings(broker), never).owner

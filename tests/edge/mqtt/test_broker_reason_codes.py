@@ -61,7 +61,7 @@ def connected(
         will=None,
         wake_up=WakeUp(),
         stopping=lambda: False,
-        subscriptions=Subscriptions(topics, topics),
+        subscriptions=Subscriptions(patterns=topics, named=topics),
     )
 
 
