@@ -137,6 +137,8 @@ def _http_answer(uri: str, limit_s: float, context: ssl.SSLContext | None) -> _A
     except HTTPError as error:
         with closing(error):
             return _Answer(error.code, error.headers.get("Location") or "")
+    except IndexError:  # urllib's, over a challenge without a scheme or with an empty value
+        return _Answer(0)
     finally:
         ending.cancel()
 
