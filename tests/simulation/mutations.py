@@ -66,10 +66,15 @@ class Found:
     cpu_s: float
 
 
+class MutationMisfit(Exception):
+    """A mutation was written for a product that is no longer so."""
+
+
 def find(name: str, max_seeds: int = MAX_SEEDS, first: int = 0) -> Found:
     """Run the broken product under one seed after the other until a promise breaks.
 
     Raises:
+        MutationMisfit: the fault does not fit the product.
         RuntimeError: the whole product breaks it under that seed, too, which proves nothing.
     """
     mutation = next(one for one in MUTATIONS if one.name == name)
@@ -89,14 +94,30 @@ def find(name: str, max_seeds: int = MAX_SEEDS, first: int = 0) -> Found:
 
 
 def run_mutated(mutation: Mutation, plan: Plan) -> Outcome:
-    """Run a plan with the broken product, which is whole again afterwards."""
+    """Run a plan with the broken product, which is whole again afterwards.
+
+    Raises:
+        MutationMisfit: the product has changed, and the fault reaches for what is no longer there.
+    """
     changes = Changes()
+    misfits: list[str] = []
     try:
-        original = getattr(mutation.owner, mutation.method)
-        changes.set(mutation.owner, mutation.method, mutation.wrap(original))
-        return run_plan(plan)
+        broken = mutation.wrap(getattr(mutation.owner, mutation.method))
+
+        def method(*args: Any, **options: Any) -> Any:
+            try:
+                return broken(*args, **options)
+            except (AttributeError, TypeError) as error:
+                misfits.append(str(error))
+                raise
+
+        changes.set(mutation.owner, mutation.method, method)
+        outcome = run_plan(plan)
     finally:
         changes.undo()
+    if misfits:  # a crash breaks promises, too, and would pass for the fault
+        raise MutationMisfit(f"{mutation.name} no longer applies: {misfits[0]}")
+    return outcome
 
 
 def _plan(mutation: Mutation, number: int) -> Plan:

@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from tests.simulation.mutations import MUTATIONS, find, run_mutated
+from tests.simulation.mutations import MUTATIONS, MutationMisfit, find, run_mutated
 from tests.simulation.plan import Fault, Window, make_plan
 from tests.simulation.shrinking import report, shrink
 from tests.simulation.world import run_plan
@@ -66,3 +67,9 @@ def test_a_fault_in_the_product_is_found_and_reported_in_a_few_words() -> None:
 )
 def test_a_fault_made_in_the_product_is_found_by_a_seed(name: str) -> None:
     assert find(name, max_seeds=2).seed is not None
+
+
+def test_a_fault_that_no_longer_fits_the_product_does_not_pass_for_found() -> None:
+    renamed = replace(MUTATIONS[0], wrap=lambda _: lambda self, *_args: self._renamed_since)
+    with pytest.raises(MutationMisfit, match="_renamed_since"):
+        run_mutated(renamed, make_plan("7", days=1, parts=4))
