@@ -9,7 +9,7 @@ from edge.contract.event import Datum
 from edge.hmi.station_end.actions import ActionServices, PageActions
 from edge.hmi.station_end.page_process import Page
 from edge.hmi.station_end.status import Sources
-from edge.hmi.station_end.teaching import Teaching, TeachingServices
+from edge.hmi.station_end.teaching.teaching import Teaching, TeachingServices
 from edge.hmi.window.window import Window
 from edge.settings.overrides import Overrides
 from edge.station.recording.journal_folder import journal_folder

@@ -22,7 +22,7 @@ from edge.hmi.actions import (
     TeachReleaseBody,
 )
 from edge.hmi.contents import TeachingStatus
-from edge.hmi.station_end.teaching import Teaching, TeachingServices
+from edge.hmi.station_end.teaching.teaching import Teaching, TeachingServices
 from edge.imaging.frame import Frame, FrameStatus, Pixels
 from edge.recipes.folder import RecipeFolder
 from edge.settings.station import Settings

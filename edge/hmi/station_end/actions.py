@@ -49,7 +49,7 @@ from edge.hmi.actions import (
 from edge.hmi.contents import TeachingStatus
 from edge.hmi.masks import MaskInForce
 from edge.hmi.station_end.mask_drawing import MaskDrawing
-from edge.hmi.station_end.teaching import Teaching
+from edge.hmi.station_end.teaching.teaching import Teaching
 from edge.settings.overrides import Override, Overrides
 from edge.settings.station import Settings
 from edge.station.images.recent_images import RecentImages

@@ -38,7 +38,7 @@ from edge.hmi.station_end.actions import PageActions
 from edge.hmi.station_end.preview_image import PreviewImage, make_preview
 from edge.hmi.station_end.prometheus_counts import VerdictCounts
 from edge.hmi.station_end.status import Sources
-from edge.hmi.station_end.teaching_folder import FOLDER
+from edge.hmi.station_end.teaching.folder import FOLDER
 from edge.inspection.decision import Result
 from edge.journal.database import FILE_NAME
 from edge.processes.child_process import END_LIMIT_S, ChildProcess, spawn

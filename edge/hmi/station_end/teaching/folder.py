@@ -81,8 +81,12 @@ class TeachingFolder:
         """Return the ``.xml`` of a build."""
         return self.candidate(build) / MODEL_XML
 
-    def begin_build(self, build: int) -> Path:
-        """Make the folder of a build.
+    def line(self, build: int) -> Path:
+        """Return where a build finds the parts that it is compared on."""
+        return self.candidate(build) / LINE_FILE
+
+    def begin_build(self, build: int, line: Sequence[InspectedPart]) -> None:
+        """Make the folder of a build, with the parts that it is compared on, if there are any.
 
         Raises:
             OutputNotWritable: the disk refused it.
@@ -93,20 +97,9 @@ class TeachingFolder:
             folder.mkdir()
         except OSError as error:
             raise _not_writable(folder, error) from error
-        return folder
-
-    def keep_line(self, build: int, parts: Sequence[InspectedPart]) -> Path | None:
-        """Write for a build which parts it is compared on; None of none.
-
-        Raises:
-            OutputNotWritable: the disk refused it.
-        """
-        if not parts:
-            return None
-        path = self.candidate(build) / LINE_FILE
-        entry = LineParts.model_validate({"parts": [part.model_dump() for part in parts]})
-        write_all([(path, entry.model_dump_json().encode())], durable=False)
-        return path
+        if line:
+            entry = LineParts.model_validate({"parts": [part.model_dump() for part in line]})
+            write_all([(self.line(build), entry.model_dump_json().encode())], durable=False)
 
     def drop_build(self, build: int) -> None:
         """Remove a build."""

@@ -1,0 +1,1 @@
+"""Teaching at the page: the session of one person, its images, its builds, trial and release."""
