@@ -11,7 +11,7 @@ from edge.system.no_telemetry import switch_off_telemetry
 
 if TYPE_CHECKING:
     from edge.api import InspectionModel, load_model
-    from edge.bundle.manifest import Bundle, load_bundle
+    from edge.bundle.loading import Bundle, load_bundle
     from edge.errors import StationError
     from edge.imaging.image_files import read_image, write_image
     from edge.inspection.criteria import Limits
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Bundle": "edge.bundle.manifest",
+    "Bundle": "edge.bundle.loading",
     "Inspection": "edge.inspection.inspector",
     "InspectionModel": "edge.api",
     "Limits": "edge.inspection.criteria",
     "Result": "edge.inspection.decision",
     "StationError": "edge.errors",
     "draw_overlay": "edge.inspection.overlay",
-    "load_bundle": "edge.bundle.manifest",
+    "load_bundle": "edge.bundle.loading",
     "load_model": "edge.api",
     "read_image": "edge.imaging.image_files",
     "write_image": "edge.imaging.image_files",

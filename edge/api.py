@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.bundle.manifest import Manifest, fallback_sentence, load_bundle
+from edge.bundle.loading import fallback_sentence, load_bundle
+from edge.bundle.manifest import Manifest
 from edge.cameras.files.not_inspected import NotInspected
 from edge.cameras.files.replay import find_images
 from edge.errors import ImageUnreadable

@@ -30,9 +30,9 @@ from edge.bundle.manifest import (
     ScoreStatistics,
     Threshold,
     ThresholdMethod,
-    Training,
-    plain_text,
 )
+from edge.bundle.manifest_types import plain_text
+from edge.bundle.training_record import Training
 from edge.imaging.folder_names import written
 from edge.system.processor import pc_identity
 from export.accuracy_gate import AccuracyBudget

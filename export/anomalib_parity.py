@@ -14,7 +14,8 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import GateReport, InputSpec
+from edge.bundle.input_spec import InputSpec
+from edge.bundle.manifest import GateReport
 from edge.imaging.frame import PixelFormat
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import RawPrediction

@@ -18,19 +18,18 @@ from numpy.typing import NDArray
 import edge
 from edge.atomic_files import check_writable, write_all
 from edge.bundle.bounds import MAX_NAME_LENGTH
+from edge.bundle.loading import Bundle
 from edge.bundle.manifest import (
-    Bundle,
     ComparedPrecision,
     Fallback,
     GateReport,
     Identity,
     Manifest,
-    ManifestPart,
     OutputSpec,
     Precision,
-    SeenImagesSummary,
-    plain_text,
 )
+from edge.bundle.manifest_types import ManifestPart, plain_text
+from edge.bundle.training_record import SeenImagesSummary
 from edge.errors import ConfigurationError, StationError
 from edge.imaging.folder_names import written
 from edge.inspection.areas import CountedAreas

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from export.errors import CalibrationUnusable
 from export.parity_gate import Engine, Images
 from training.data.data_notices import report_unused_in

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from edge.bundle.manifest import ComparedPrecision, plain_text
+from edge.bundle.manifest import ComparedPrecision
+from edge.bundle.manifest_types import plain_text
 from export.errors import GateFailed
 from export.latency import Latency, measure_latency
 from export.variants import ExportPrecision, Variant, VariantBuilder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from export.parity_gate import Engine, Images
 from training.calibrated_fit import rests_on_test
 from training.checkpoint import Checkpoint

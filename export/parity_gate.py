@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import GateReport, InputSpec
+from edge.bundle.input_spec import InputSpec
+from edge.bundle.manifest import GateReport
 from edge.imaging.frame import PixelFormat
 from edge.inspection.predictor import RawPrediction
 from edge.inspection.preprocessing import prepare

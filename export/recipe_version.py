@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.atomic_files import check_writable
-from edge.bundle.manifest import Manifest, load_bundle
+from edge.bundle.loading import load_bundle
+from edge.bundle.manifest import Manifest
 from edge.bundle.signing import ask_password, load_private_key, sign_bundle
 from edge.errors import OutputNotWritable
 from edge.recipes.content import MAX_NOTE, follow_up

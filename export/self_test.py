@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.atomic_files import write_whole
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.errors import StationError
 from edge.system.log_output import print_line, write_line
 

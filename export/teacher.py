@@ -16,7 +16,10 @@ from torch import Tensor, nn
 
 import edge
 from edge.atomic_files import check_writable, write_all
-from edge.bundle.manifest import Identity, InputSpec, OutputSpec, VerifiedFiles, plain_text
+from edge.bundle.input_spec import InputSpec
+from edge.bundle.loading import VerifiedFiles
+from edge.bundle.manifest import Identity, OutputSpec
+from edge.bundle.manifest_types import plain_text
 from edge.bundle.teacher import (
     AXES,
     BANK,

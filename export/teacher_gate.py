@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.bundle.teacher import Teacher, TeacherGate
 from edge.inspection.preprocessing import prepare
 from edge.teaching.core_set import CoreSetStream

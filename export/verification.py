@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.manifest import Bundle, Manifest, load_bundle
+from edge.bundle.loading import Bundle, load_bundle
+from edge.bundle.manifest import Manifest
 from edge.errors import StationError
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.graph_trial import try_model

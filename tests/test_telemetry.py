@@ -14,7 +14,7 @@ import yaml
 from paho.mqtt import publish
 from safetensors.torch import save_file
 
-from edge.bundle.manifest import TileSpec
+from edge.bundle.input_spec import TileSpec
 from edge.system.no_telemetry import ENVIRONMENT
 from tests.edge.conftest import edge_run_command
 from tests.support.broker import GENEROUS_S, Broker, free_port

@@ -12,14 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge.bundle.manifest import (
-    AlgorithmChoice,
-    InputSpec,
-    Locator,
-    TileSpec,
-    TriedModel,
-    plain_text,
-)
+from edge.bundle.input_spec import InputSpec, Locator, TileSpec
+from edge.bundle.manifest_types import plain_text
+from edge.bundle.training_record import AlgorithmChoice, TriedModel
 from edge.teaching.lots import MAX_CROSS_VALIDATED
 from edge.teaching.outliers import far_above
 from training.alignment import check_alignment, find_locator

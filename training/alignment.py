@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge.bundle.bounds import MIN_LIKENESS_SIZED
-from edge.bundle.manifest import AlignMode, InputSpec, Levels, Locator
+from edge.bundle.input_spec import AlignMode, InputSpec, Levels, Locator
 from edge.errors import FrameUnsuitable, ImageUnreadable
 from edge.imaging.image_files import read_image
 from edge.inspection.alignment import Located

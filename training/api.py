@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from edge.bundle.manifest import SplitMetrics
+from edge.bundle.training_record import SplitMetrics
 from edge.validation import in_words
 from training.calibrated_fit import fitted, rests_on_test
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.bundle.manifest import AlgorithmChoice, SplitMetrics
 from edge.bundle.mask_file import read_mask_file
+from edge.bundle.training_record import AlgorithmChoice, SplitMetrics
 from edge.inspection.areas import demand_areas
 from training.algorithm_choice import with_chosen_algorithm
 from training.calibration import EarlierCalibration, calibrate

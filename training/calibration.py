@@ -7,13 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import (
-    InputSpec,
-    Normalization,
-    ScoreStatistics,
-    Threshold,
-    ThresholdMethod,
-)
+from edge.bundle.input_spec import InputSpec
+from edge.bundle.manifest import Normalization, ScoreStatistics, Threshold, ThresholdMethod
 from edge.inspection.thresholding import quantile
 from edge.teaching.calibration import TrustedScores, calibrated_scores
 from edge.teaching.outliers import far_above

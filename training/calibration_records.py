@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.inspection.regions import enlarge, region_resolution
 from training.figures import Scored
 from training.tensor_hash import demand_layout, pop_tensor

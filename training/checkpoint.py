@@ -17,20 +17,10 @@ from safetensors.torch import save
 
 from edge.atomic_files import write_whole
 from edge.bundle.bounds import MAX_NAME_LENGTH
-from edge.bundle.manifest import (
-    InputSpec,
-    MapScore,
-    Name,
-    Normalization,
-    ScoreStatistics,
-    Sha256,
-    Side,
-    Text,
-    Threshold,
-    Training,
-    Whole,
-    plain_text,
-)
+from edge.bundle.input_spec import InputSpec
+from edge.bundle.manifest import MapScore, Normalization, ScoreStatistics, Threshold
+from edge.bundle.manifest_types import Name, Sha256, Side, Text, Whole, plain_text
+from edge.bundle.training_record import Training
 from edge.teaching.used_images import HASH_BYTES
 from training.calibration_records import CalibrationRecords, pop_records
 from training.errors import CheckpointError, SettingError

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from edge.bundle.bounds import MAX_SCALE_SHARE
-from edge.bundle.manifest import AlignMode, Crop, Levels
+from edge.bundle.input_spec import AlignMode, Crop, Levels
 from edge.yaml_lines import Location, SettingsFile, read_settings_file
 from training.components.backbones import CACHE, DOWNLOAD
 from training.data.open_data_set import ValidateOn

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.teaching.lots import FOLDS, MIN_LEARNED, dealt
 from training.data.content import image_hash
 from training.data.loading import prepare_sample, read_sample

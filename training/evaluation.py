@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from edge.bundle.manifest import InputSpec, MapScore
+from edge.bundle.input_spec import InputSpec
+from edge.bundle.manifest import MapScore
 from edge.errors import FrameUnsuitable
 from edge.imaging.frame import Frame, Pixels
 from edge.inspection.criteria import Calibrated

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec, SplitMetrics
+from edge.bundle.input_spec import InputSpec
+from edge.bundle.training_record import SplitMetrics
 from edge.imaging.pose import PartPose
 from edge.inspection.areas import AreaScore, counted_pixels
 from edge.inspection.regions import enlarge, region_resolution

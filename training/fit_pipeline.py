@@ -10,16 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import (
-    Areas,
-    InputSpec,
-    Locator,
-    SplitMetrics,
-    TileSpec,
-    Training,
-    plain_text,
-)
+from edge.bundle.input_spec import Areas, InputSpec, Locator, TileSpec
+from edge.bundle.manifest_types import plain_text
 from edge.bundle.mask_file import read_mask_file
+from edge.bundle.training_record import SplitMetrics, Training
 from edge.imaging.frame import PixelFormat
 from edge.inspection.areas import demand_areas
 from edge.teaching.used_images import HASH_BYTES

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge.bundle.manifest import GoodCheck, InputSpec, plain_text
+from edge.bundle.input_spec import InputSpec
+from edge.bundle.manifest_types import plain_text
+from edge.bundle.training_record import GoodCheck
 from edge.redaction import one_line
 from edge.teaching.lots import MAX_CROSS_VALIDATED
 from edge.teaching.outliers import MIN_FOR_OUTLIERS, far_above

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from edge.bundle.bounds import MAX_INPUT_PX, MAX_SIDE_PX
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.inspection.tiling import starts
 from training.size_text import Size, parse_sides, size_fault, size_text
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.teaching.outliers import MIN_FOR_OUTLIERS, far_above
 from training.components.feature_extractor import FeatureExtractor
 from training.components.random_projection import SparseRandomProjection

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.inspection.frame_prediction import view_frame
 from training.data.disjoint_splits import named
 from training.data.loading import prepare_sample, read_mask, read_sample

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.imaging.frame import PixelFormat
 from edge.inspection.preprocessing import prepare
 from training.components.feature_extractor import IMAGENET_MEAN, IMAGENET_STD

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from training.code_version import code_version
 from training.data.content import content_hashes, fingerprint
 from training.data.samples import Sample

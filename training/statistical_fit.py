@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.imaging.frame import PixelFormat
 from edge.inspection.areas import counted_tiles
 from training.data.loading import prepared_batches

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec, ThresholdMethod, Zone
+from edge.bundle.input_spec import InputSpec, Zone
+from edge.bundle.manifest import ThresholdMethod
 from edge.inspection.thresholding import lowest_that_rejects
 from training.data.samples import Sample
 from training.figures import Scored

@@ -29,7 +29,7 @@ from pydantic import Field, StringConstraints
 import edge
 from edge.atomic_files import check_writable, open_regular, whole_file
 from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
-from edge.bundle.manifest import Sha256
+from edge.bundle.manifest_types import Sha256
 from edge.bundle.mask_file import painted_beside
 from edge.bundle.signature import SIGNATURE_BYTES
 from edge.contract.encoding import utc_text

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.bundle.bounds import MAX_POLYGONS, MAX_RUNS, MAX_SIDE_PX, MAX_ZONES
-from edge.bundle.manifest import Areas, Polygon, Zone
+from edge.bundle.input_spec import Areas, Polygon, Zone
 from edge.errors import ConfigurationInvalid, ImageUnreadable
 from edge.imaging.image_files import is_image, read_image
 from edge.validation import in_words

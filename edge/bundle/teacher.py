@@ -10,24 +10,18 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from edge.bundle.bounds import MAX_SCORE
+from edge.bundle.input_spec import InputSpec
+from edge.bundle.loading import VerifiedFiles, read_verified
 from edge.bundle.manifest import (
     TEACHER_SCHEMA,
-    Count,
     Identity,
-    InputSpec,
     Manifest,
-    ManifestPart,
-    Name,
     OutputSpec,
-    Score,
-    Share,
-    Text,
-    VerifiedFiles,
     first_fault,
     parse_manifest,
-    read_verified,
     schema_version,
 )
+from edge.bundle.manifest_types import Count, ManifestPart, Name, Score, Share, Text
 from edge.errors import BundleDamaged, BundleVersionUnsupported
 
 # Tensors of the graph: the image, the bank, and what they give.

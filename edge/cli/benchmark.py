@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Bundle, Manifest
+from edge.bundle.loading import Bundle
+from edge.bundle.manifest import Manifest
 from edge.cameras.files.pacing import Pace
 from edge.cameras.interface import EndOfFrames
 from edge.contract.verdict import Verdict

@@ -419,7 +419,7 @@ def _run_teach(
 def _check(settings: "Settings", config: Path | None) -> str:
     # OpenCV, numba and pydantic
     from edge.app.secret_files import check_secrets
-    from edge.bundle.manifest import load_bundle
+    from edge.bundle.loading import load_bundle
     from edge.bundle.signature import check_public_key
     from edge.cameras.factory import absent_folder, checked_kind
     from edge.settings.overrides import Overrides
@@ -489,7 +489,7 @@ def _check(settings: "Settings", config: Path | None) -> str:
 def _checked_recipes(settings: "Settings") -> list[str]:
     """Return a line about the recipes in force, each of which is read and verified."""
     # numpy and pydantic
-    from edge.bundle.manifest import load_bundle
+    from edge.bundle.loading import load_bundle
     from edge.recipes.folder import RecipeFolder
     from edge.settings.layers import with_recipe
     from edge.station.model.recipe_limits import (
@@ -575,7 +575,7 @@ def _warn_of_the_services_limits(settings: "Settings", config: Path) -> None:
 
 def _tune(settings: "Settings", config: Path | None) -> None:
     # OpenVINO
-    from edge.bundle.manifest import load_bundle
+    from edge.bundle.loading import load_bundle
     from edge.inspection.graph_trial import try_model
     from edge.station.model import tuning
 
@@ -600,7 +600,7 @@ def _tune(settings: "Settings", config: Path | None) -> None:
 
 def _benchmark(settings: "Settings", config: Path | None) -> None:
     # OpenVINO, OpenCV and numba
-    from edge.bundle.manifest import load_bundle
+    from edge.bundle.loading import load_bundle
     from edge.cameras.factory import some_frames
     from edge.cli.benchmark import benchmark, benchmark_table
     from edge.inspection.graph_trial import try_model

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.bundle.mask_file import mask_content, read_mask_file
 from edge.bundle.signing import ask_password, load_private_key
 from edge.errors import ConfigurationError

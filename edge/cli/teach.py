@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge.atomic_files import check_writable, write_all
 from edge.bundle.bounds import MAX_NAME_LENGTH
-from edge.bundle.manifest import AlignMode, Crop, Locator
+from edge.bundle.input_spec import AlignMode, Crop, Locator
 from edge.bundle.mask_file import read_mask_file
 from edge.errors import ConfigurationError
 from edge.recipes.content import RecipeContent, follow_up, read_product_settings

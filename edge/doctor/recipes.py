@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.doctor.finding import Finding, advice, fault, good
 from edge.errors import StationError
 from edge.imaging.codes import demand_readable, read_code

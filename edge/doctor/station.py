@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Bundle, fallback_sentence, load_bundle
+from edge.bundle.loading import Bundle, fallback_sentence, load_bundle
 from edge.contract.announcements import META_SCHEMA, Meta, meta_payloads
 from edge.contract.clock_sync import ClockSource, ClockSync
 from edge.contract.encoding import to_json

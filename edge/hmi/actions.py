@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from edge.bundle.bounds import MAX_SCALE_SHARE
-from edge.bundle.manifest import AlignMode, Crop
+from edge.bundle.input_spec import AlignMode, Crop
 from edge.contract.event import Datum
 from edge.hmi.contents import MAX_IMAGE_NUMBER, Capturing, Content
 from edge.hmi.masks import Drawing

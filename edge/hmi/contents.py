@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge.bundle.manifest import AlignMode
+from edge.bundle.input_spec import AlignMode
 from edge.inspection.decision import Reason, Result
 from edge.settings.recipe import RecipeSettings
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, FiniteFloat
 
 from edge.bundle.bounds import MAX_POLYGONS, MAX_SIDE_PX, MAX_ZONES
-from edge.bundle.manifest import Polygon, Zone
+from edge.bundle.input_spec import Polygon, Zone
 from edge.hmi.contents import Content
 
 MAX_STROKES, MAX_STROKE_POINTS = 200, 400

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.bounds import MAX_REFERENCE_PX, MIN_LIKENESS_SIZED, MIN_REFERENCE_PX
-from edge.bundle.manifest import AlignMode, Crop, Locator
+from edge.bundle.input_spec import AlignMode, Crop, Locator
 from edge.errors import FrameUnsuitable, PartAmbiguous, PartNotFound
 from edge.imaging.frame import Box
 from edge.imaging.pose import PartPose, at_centres, warped

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Areas, InputSpec, MapScore, Polygon, TileSpec, Zone
+from edge.bundle.input_spec import Areas, InputSpec, Polygon, TileSpec, Zone
+from edge.bundle.manifest import MapScore
 from edge.errors import ConfigurationError, FrameUnsuitable
 from edge.imaging.frame import Box
 from edge.inspection.pieces import frame_pieces

@@ -6,15 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
-from edge.bundle.manifest import (
-    Areas,
-    Crop,
-    Guarantee,
-    InputSpec,
-    MapScore,
-    Normalization,
-    Threshold,
-)
+from edge.bundle.input_spec import Areas, Crop, InputSpec
+from edge.bundle.manifest import Guarantee, MapScore, Normalization, Threshold
 from edge.errors import ConfigurationError
 from edge.inspection.areas import AreasUnusable, demand_areas
 from edge.inspection.image_limits import ImageLimits

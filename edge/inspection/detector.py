@@ -9,7 +9,8 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Bundle, Manifest, computes
+from edge.bundle.loading import Bundle
+from edge.bundle.manifest import Manifest, computes
 from edge.errors import BundleDamaged, ModelError
 from edge.inspection.graph_ports import find_ports, last_line, listed
 from edge.inspection.openvino_core import openvino_core

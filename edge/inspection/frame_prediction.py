@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import Box, Pixels
 from edge.imaging.pose import warp_area

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import openvino as ov
 
-from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.loading import Bundle, load_bundle
 from edge.errors import BundleDamaged, BundleError, ModelError, StationError
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.self_test import SelfTestFailed, self_test

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Areas
+from edge.bundle.input_spec import Areas
 from edge.errors import FrameUnsuitable, ModelError, PartAmbiguous, PartNotFound
 from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
 from edge.imaging.pose import PartPose

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.imaging.frame import Box
 from edge.inspection.alignment import reference_box
 from edge.inspection.preprocessing import inspected_box

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.errors import FrameUnsuitable
 from edge.imaging.frame import Pixels
 from edge.imaging.kernels import kernel

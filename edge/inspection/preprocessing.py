@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Crop, InputSpec, Levels
+from edge.bundle.input_spec import Crop, InputSpec, Levels
 from edge.errors import FrameUnsuitable
 from edge.imaging.area_resize import resize_area
 from edge.imaging.frame import Box, PixelFormat, Pixels, pixel_format

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.imaging.frame import Box
 from edge.imaging.kernels import kernel, part_of_kernel
 

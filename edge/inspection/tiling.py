@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import TileSpec
+from edge.bundle.input_spec import TileSpec
 from edge.errors import FrameUnsuitable
 from edge.imaging.frame import Box
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Zone
+from edge.bundle.input_spec import Zone
 from edge.imaging.frame import Box
 from edge.inspection.areas import AreaScore, CountedAreas
 from edge.inspection.criteria import DecisionCriteria

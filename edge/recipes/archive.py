@@ -21,7 +21,8 @@ from pydantic import Field, StringConstraints
 
 from edge.atomic_files import check_writable, open_regular, whole_file
 from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
-from edge.bundle.manifest import Sha256, manifest_sha256
+from edge.bundle.loading import manifest_sha256
+from edge.bundle.manifest_types import Sha256
 from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
 from edge.errors import OutputNotWritable
 from edge.recipes.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack

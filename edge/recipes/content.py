@@ -6,7 +6,8 @@ from typing import Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from edge.bundle.manifest import Crop, Score
+from edge.bundle.input_spec import Crop
+from edge.bundle.manifest_types import Score
 from edge.errors import ConfigurationInvalid
 from edge.recipes.errors import RecipeDamaged
 from edge.recipes.names import RecipeName

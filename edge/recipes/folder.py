@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.atomic_files import create_new, not_writable
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.recipes.content import MAX_VERSION, RECIPE_FILE, RecipeContent, read_recipe, recipe_yaml
 from edge.recipes.errors import RecipeDamaged, RecipeError, RecipeNotInForce, RecipeUnknown
 from edge.recipes.kept_images import images_to_remove

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationError
 
 from edge.atomic_files import open_regular
-from edge.bundle.manifest import Sha256
+from edge.bundle.manifest_types import Sha256
 from edge.recipes.errors import RecipeDamaged
 from edge.section import Section
 from edge.validation import in_words

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from edge.bundle.manifest import Crop
+from edge.bundle.input_spec import Crop
 from edge.imaging.image_header import MAX_PIXELS
 from edge.section import Section
 from edge.settings.addresses import Scheme, parse_scheme, with_plain_scheme

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from edge.bundle.manifest import Crop
+from edge.bundle.input_spec import Crop
 from edge.recipes.part_codes import CodePattern
 from edge.section import Section
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.atomic_files import write_whole
-from edge.bundle.manifest import Areas, Sha256
+from edge.bundle.input_spec import Areas
+from edge.bundle.manifest_types import Sha256
 from edge.bundle.mask_file import mask_content
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError, OutputNotWritable

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from edge.bundle.manifest import Sha256, manifest_sha256
+from edge.bundle.loading import manifest_sha256
+from edge.bundle.manifest_types import Sha256
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError
 from edge.settings.mask_overrides import FOLDER_NAME, MaskOverrides

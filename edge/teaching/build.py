@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge.bundle.manifest import AlignMode, Crop, InputSpec, Locator
+from edge.bundle.input_spec import AlignMode, Crop, InputSpec, Locator
 from edge.bundle.signing import load_private_key
 from edge.bundle.teacher import load_teacher
 from edge.errors import FrameUnsuitable, ImageUnreadable

@@ -19,7 +19,9 @@ import numpy as np
 from pydantic import Field
 
 from edge.atomic_files import write_all
-from edge.bundle.manifest import AlignMode, Crop, ThresholdMethod, load_bundle
+from edge.bundle.input_spec import AlignMode, Crop
+from edge.bundle.loading import load_bundle
+from edge.bundle.manifest import ThresholdMethod
 from edge.errors import OutputNotWritable, StationError
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image

@@ -5,13 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import (
-    Extent,
-    Normalization,
-    ScoreStatistics,
-    Threshold,
-    ThresholdMethod,
-)
+from edge.bundle.manifest import Extent, Normalization, ScoreStatistics, Threshold, ThresholdMethod
 from edge.inspection.thresholding import bootstrap_interval
 from edge.teaching.threshold_choice import ThresholdChoice
 

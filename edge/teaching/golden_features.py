@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.bundle.teacher import GoldenFeatures, TeacherManifest
 from edge.inspection.self_test import SelfTestFailed, golden_images
 from edge.teaching.teacher_graph import PatchFeatures

@@ -1,6 +1,7 @@
 """What a threshold guarantees, in one sentence for whoever releases a model."""
 
-from edge.bundle.manifest import GoodCheck, Threshold
+from edge.bundle.manifest import Threshold
+from edge.bundle.training_record import GoodCheck
 
 _KINDS = {
     "false_reject_rate": ("good parts are rejected", "good", "defective parts pass"),

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.errors import FrameUnsuitable, ImageUnreadable, PartAmbiguous, PartNotFound
 from edge.imaging.content_hash import pixels_hash
 from edge.imaging.frame import PixelFormat, Pixels, pixel_format

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import AlignMode, Crop, Locator
+from edge.bundle.input_spec import AlignMode, Crop, Locator
 from edge.errors import FrameUnsuitable, PartAmbiguous
 from edge.imaging.frame import Box
 from edge.imaging.pose import warp_area

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Areas, Crop, InputSpec, Locator, OutputSpec, load_bundle
+from edge.bundle.input_spec import Areas, Crop, InputSpec, Locator
+from edge.bundle.loading import load_bundle
+from edge.bundle.manifest import OutputSpec
 from edge.bundle.mask_file import read_mask_file
 from edge.inspection.areas import CountedAreas, common_score, counted_areas, counted_tiles
 from edge.inspection.pieces import frame_pieces

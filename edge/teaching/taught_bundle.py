@@ -8,18 +8,11 @@ from pathlib import Path
 import openvino as ov
 
 import edge
-from edge.bundle.manifest import (
-    Bundle,
-    GateReport,
-    Identity,
-    Manifest,
-    Precision,
-    SeenImagesSummary,
-    SplitMetrics,
-    Training,
-    plain_text,
-)
+from edge.bundle.loading import Bundle
+from edge.bundle.manifest import GateReport, Identity, Manifest, Precision
+from edge.bundle.manifest_types import plain_text
 from edge.bundle.teacher import Teacher
+from edge.bundle.training_record import SeenImagesSummary, SplitMetrics, Training
 from edge.errors import ModelError
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.normalization import score_scale

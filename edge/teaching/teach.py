@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import GoodCheck, plain_text
+from edge.bundle.manifest_types import plain_text
+from edge.bundle.training_record import GoodCheck
 from edge.inspection.predictor import RawPrediction
 from edge.inspection.regions import enlarge
 from edge.inspection.thresholding import Scores, quantile

@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections.abc import Collection, Iterable
 
-from edge.bundle.manifest import UsedImages
+from edge.bundle.training_record import UsedImages
 
 # Of a content hash; what an image is known by. Among a million images two are taken for one with a
 # probability below one in 10²⁶.

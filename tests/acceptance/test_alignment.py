@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.bundle.manifest import AlignMode
+from edge.bundle.input_spec import AlignMode
 from tests.acceptance.shared_data import shared_data
 from tests.bench.alignment import SETS, run
 from tests.soak import times

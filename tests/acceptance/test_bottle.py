@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.imaging.frame import Frame, PixelFormat
 from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector

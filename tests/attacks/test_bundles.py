@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.errors import BundleDamaged, ModelError
 from edge.inspection.detector import RunPlan
 from edge.inspection.graph_trial import GraphCrashed, try_model

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.loading import Bundle, load_bundle
 from edge.cli.benchmark import (
     latency_pair,
     paired,

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import AlignMode, Crop, InputSpec
+from edge.bundle.input_spec import AlignMode, Crop, InputSpec
 from edge.imaging.frame import PixelFormat
 from edge.inspection.alignment import locate, make_locator, reference_box
 from edge.inspection.frame_prediction import view_frame

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import AlignMode, Crop, Locator
+from edge.bundle.input_spec import AlignMode, Crop, Locator
 from edge.errors import FrameUnsuitable, PartAmbiguous
 from edge.imaging.pose import PartPose
 from edge.inspection.alignment import Located, locate, make_locator, reference_box

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.cli.benchmark import Paired, paired
 from edge.imaging.frame import Frame, Pixels
 from edge.inspection.detector import CompiledModel, Detector

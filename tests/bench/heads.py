@@ -14,7 +14,7 @@ from statistics import fmean
 import numpy as np
 import torch
 
-from edge.bundle.manifest import SplitMetrics
+from edge.bundle.training_record import SplitMetrics
 from training.components.remembered_features import RememberedFeatures
 from training.config import FitConfig, taking_good_as_good
 from training.data.open_data_set import open_splits

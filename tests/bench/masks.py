@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import zxingcpp
 
-from edge.bundle.manifest import Areas, Zone, load_bundle
+from edge.bundle.input_spec import Areas, Zone
+from edge.bundle.loading import load_bundle
 from edge.imaging.codes import read_code
 from edge.imaging.frame import Box, Frame
 from edge.imaging.image_files import read_image

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.cli.benchmark import MemoryCamera
 from edge.contract.verdict import StationIdentity, Verdict, payload, to_json
 from edge.inspection.detector import CompiledModel, Detector

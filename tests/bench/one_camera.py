@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.cli.benchmark import MemoryCamera
 from edge.contract.verdict import Verdict
 from edge.inspection.detector import CompiledModel, Detector, RunPlan

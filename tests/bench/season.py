@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import is_image, read_image
 from edge.inspection.decision import Result, decide

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.bundle.teacher import load_teacher
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import is_image, read_image

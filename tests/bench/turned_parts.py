@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import AlignMode, Crop, InputSpec
+from edge.bundle.input_spec import AlignMode, Crop, InputSpec
 from edge.errors import FrameUnsuitable
 from edge.imaging.pose import PartPose
 from edge.inspection.frame_prediction import view_frame

@@ -9,7 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import AlignMode, InputSpec, load_bundle
+from edge.bundle.input_spec import AlignMode, InputSpec
+from edge.bundle.loading import load_bundle
 from edge.imaging.frame import Frame
 from edge.inspection.decision import Reason
 from edge.inspection.detector import CompiledModel, Detector

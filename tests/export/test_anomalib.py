@@ -10,7 +10,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.imaging.frame import Frame
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector

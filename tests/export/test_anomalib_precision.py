@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edge.bundle import manifest as manifests
-from edge.bundle.manifest import Manifest, load_bundle
+from edge.bundle.loading import load_bundle
+from edge.bundle.manifest import Manifest
 from edge.inspection import detector
 from export import engines, variants
 from export.anomalib_graph import read_graph

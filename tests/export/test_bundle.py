@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import edge
-from edge.bundle.manifest import load_bundle, parse_manifest
+from edge.bundle.loading import load_bundle
+from edge.bundle.manifest import parse_manifest
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge.bundle import manifest as manifests
-from edge.bundle.manifest import Manifest, fallback_sentence, load_bundle
+from edge.bundle.loading import fallback_sentence, load_bundle
+from edge.bundle.manifest import Manifest
 from edge.inspection import detector
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import self_test

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.predictor import RawPrediction

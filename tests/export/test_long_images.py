@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from export.cli import main as export_model
 from export.parity_gate import Budget
 from tests.edge.conftest import edge_run_command

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.cli.main import main as edge_run
 from edge.cli.teach import TeachCommand, run_teach
 from edge.recipes.content import RecipeCamera, RecipeContent, RecipeSensor

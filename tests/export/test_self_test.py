@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import self_test
 from export.self_test import main

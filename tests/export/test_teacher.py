@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.bundle.teacher import load_teacher
 from edge.cli.main import main as edge_run
 from export import teacher as teachers

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from safetensors.numpy import save
 
-from edge.bundle.manifest import load_bundle, parse_manifest
+from edge.bundle.loading import load_bundle
+from edge.bundle.manifest import parse_manifest
 from edge.bundle.mask_file import read_mask_file
 from edge.bundle.teacher import parse_teacher
 from edge.cameras.capture.stream_login import raise_if_refused

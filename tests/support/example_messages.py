@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.challenge.reference_parts import ReferencePart
 from edge.challenge.report import StudyContext, evidence, make_report
 from edge.challenge.study import Showing, StudiedPart

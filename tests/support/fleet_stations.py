@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.contract.fleet import InForce
 from edge.contract.state import Condition
 from edge.errors import ConfigurationInvalid

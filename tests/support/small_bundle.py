@@ -14,23 +14,21 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
+from edge.bundle.input_spec import InputSpec, TileSpec
 from edge.bundle.manifest import (
     Extent,
     GateReport,
     Identity,
-    InputSpec,
     Manifest,
     MapScore,
     Normalization,
     OutputSpec,
     Precision,
     ScoreStatistics,
-    SplitMetrics,
     Threshold,
     ThresholdMethod,
-    TileSpec,
-    Training,
 )
+from edge.bundle.training_record import SplitMetrics, Training
 from edge.imaging.frame import PixelFormat
 
 SIDE = 64

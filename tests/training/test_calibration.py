@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import InputSpec, ThresholdMethod
+from edge.bundle.input_spec import InputSpec
+from edge.bundle.manifest import ThresholdMethod
 from edge.teaching.guarantees import guarantee_sentence
 from edge.teaching.outliers import far_above
 from tests.support.small_training import good_image, write

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Crop, InputSpec, Levels
+from edge.bundle.input_spec import Crop, InputSpec, Levels
 from edge.imaging.frame import PixelFormat
 from edge.imaging.image_files import read_image
 from edge.inspection.preprocessing import prepare

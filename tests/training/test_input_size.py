@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Crop, TileSpec
+from edge.bundle.input_spec import Crop, TileSpec
 from edge.inspection.alignment import make_locator
 from tests.support.small_training import good_image, write
 from tests.support.turned_part import Laid, bracket

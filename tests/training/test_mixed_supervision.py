@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Crop
+from edge.bundle.input_spec import Crop
 from edge.imaging.image_files import read_image
 from tests.support.small_training import (
     SIDE,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from edge.bundle.manifest import Areas, Zone
+from edge.bundle.input_spec import Areas, Zone
 from edge.imaging.frame import Box
 from edge.inspection.areas import common_score, counted_areas
 from export.engines import onnx_engine, openvino_engine, torch_engine

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.manifest import Bundle, TileSpec, load_bundle
+from edge.bundle.input_spec import TileSpec
+from edge.bundle.loading import Bundle, load_bundle
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector, RunPlan

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save, save_file
 from torch import hub
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from export.cli import main as export_model
 from tests.support.small_training import batch
 from training.checkpoint import load_checkpoint

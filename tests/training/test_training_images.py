@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge.bundle.manifest import TileSpec
+from edge.bundle.input_spec import TileSpec
 from edge.imaging.frame import PixelFormat
 from tests.support.small_training import batch, write_mvtec
 from training.data.loading import first_sight

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Areas, InputSpec, Zone
+from edge.bundle.input_spec import Areas, InputSpec, Zone
 from edge.imaging.frame import PixelFormat
 from edge.inspection.areas import AreaScore
 from edge.inspection.thresholding import lowest_that_rejects

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from edge.bundle.manifest import Areas, Crop, InputSpec, Levels, Locator, TileSpec
+from edge.bundle.input_spec import Areas, Crop, InputSpec, Levels, Locator, TileSpec
 from edge.errors import FrameUnsuitable, ImageUnreadable
 from edge.imaging.frame import PixelFormat, Pixels, pixel_format
 from edge.imaging.image_files import read_image

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from edge.bundle.manifest import plain_text
+from edge.bundle.manifest_types import plain_text
 from edge.imaging.folder_names import existing
 from edge.teaching.used_images import HASH_BYTES
 from training.data.btad import BTAD

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from edge.bundle.manifest import InputSpec
+from edge.bundle.input_spec import InputSpec
 from edge.imaging.frame import Box
 from edge.inspection.alignment import reference_box, reference_image
 from edge.inspection.overlay import Image

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from edge.bundle.bounds import MAX_SIDE_PX
-from edge.bundle.manifest import Areas
+from edge.bundle.input_spec import Areas
 from edge.bundle.mask_file import make_runs, painted_png
 from edge.contract.encoding import bounded, utc_text
 from edge.errors import ConfigurationError, FrameUnsuitable

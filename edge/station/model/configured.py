@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge.bundle.manifest import Bundle
+from edge.bundle.loading import Bundle
 from edge.inspection.criteria import crop_sentence, decision_criteria
 from edge.inspection.detector import RunPlan
 from edge.settings.station import Settings

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edge.bundle.manifest import Bundle
+from edge.bundle.loading import Bundle
 from edge.bundle.mask_file import read_mask_file
 from edge.imaging.frame import Box
 from edge.inspection.criteria import Limits

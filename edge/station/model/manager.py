@@ -10,7 +10,8 @@ from pathlib import Path
 import openvino
 from pydantic import JsonValue
 
-from edge.bundle.manifest import Bundle, Guarantee, manifest_sha256, precision_text
+from edge.bundle.loading import Bundle, manifest_sha256
+from edge.bundle.manifest import Guarantee, precision_text
 from edge.bundle.mask_file import read_mask_file
 from edge.contract.event import Datum, Event
 from edge.contract.verdict import Recipe, StationIdentity, Verdict

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from edge.bundle.manifest import Bundle, fallback_sentence, load_bundle
+from edge.bundle.loading import Bundle, fallback_sentence, load_bundle
 from edge.contract.event import Datum, Event, Severity
 from edge.errors import FrameUnsuitable, ModelError, StationError
 from edge.imaging.frame import Frame, FrameStatus

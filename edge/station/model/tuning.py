@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.atomic_files import write_whole
-from edge.bundle.manifest import Bundle, Manifest
+from edge.bundle.loading import Bundle
+from edge.bundle.manifest import Manifest
 from edge.errors import ModelError
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.predictor import RawPredictions

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 
-from edge.bundle.manifest import Bundle
+from edge.bundle.loading import Bundle
 from edge.contract.event import Datum, Event, Severity
 from edge.contract.verdict import Verdict
 from edge.settings.drift import DriftSettings

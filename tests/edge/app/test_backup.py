@@ -13,7 +13,8 @@ import pytest
 
 from edge.app import backup as backup_module
 from edge.app.backup import BackupRefused, restore
-from edge.bundle.manifest import Areas, manifest_sha256
+from edge.bundle.input_spec import Areas
+from edge.bundle.loading import manifest_sha256
 from edge.cli.main import main
 from edge.contract.verdict import Recipe
 from edge.journal.entries import RecordKind

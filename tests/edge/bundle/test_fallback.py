@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from edge.bundle.manifest import Manifest, fallback_sentence, load_bundle, manifest_here
+from edge.bundle.loading import fallback_sentence, load_bundle
+from edge.bundle.manifest import Manifest, manifest_here
 from edge.errors import ModelError
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.self_test import golden_scores, self_test

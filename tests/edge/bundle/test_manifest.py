@@ -11,14 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.bundle.manifest import (
-    Bundle,
-    Extent,
-    Manifest,
-    load_bundle,
-    manifest_sha256,
-    parse_manifest,
-)
+from edge.bundle.loading import Bundle, load_bundle, manifest_sha256
+from edge.bundle.manifest import Extent, Manifest, parse_manifest
 from edge.errors import BundleDamaged, BundleError, BundleMissing, BundleVersionUnsupported
 from tests.support.small_bundle import write_bundle
 

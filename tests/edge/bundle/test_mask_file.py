@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Areas
+from edge.bundle.input_spec import Areas
 from edge.bundle.mask_file import read_mask_file
 from edge.errors import ConfigurationError
 from edge.inspection.areas import ignored_pixels

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.bundle.signature import PublicKeyUnusable, SignatureInvalid, SignatureMissing
 from edge.bundle.signing import PrivateKeyUnusable, sign_bundle
 from edge.cli.sign import main

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.cameras.supervised.camera import SupervisedCamera
 from edge.cameras.supervised.state_machine import AWAY, CameraStatus
 from edge.contract.verdict import Verdict

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.manifest import TileSpec, load_bundle
+from edge.bundle.input_spec import TileSpec
+from edge.bundle.loading import load_bundle
 from edge.cameras.interface import EndOfFrames
 from edge.cli import benchmark as measuring
 from edge.cli.benchmark import MemoryCamera, latency_pair, paired, prepared_pieces

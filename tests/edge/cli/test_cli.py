@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import manifest_sha256
+from edge.bundle.loading import manifest_sha256
 from edge.cli.main import main
 from edge.settings.overrides import Override, Overrides
 from tests.edge.conftest import EdgeRun, edge_run_command

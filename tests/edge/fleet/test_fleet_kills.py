@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query, query
 from edge.recipes.folder import RecipeFolder

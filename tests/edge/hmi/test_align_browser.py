@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from edge.bundle.manifest import AlignMode, Crop, Locator, load_bundle
+from edge.bundle.input_spec import AlignMode, Crop, Locator
+from edge.bundle.loading import load_bundle
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query, query
 from edge.recipes.folder import RecipeFolder

@@ -16,7 +16,7 @@ import pytest
 from starlette.requests import Request
 
 import edge
-from edge.bundle.manifest import manifest_sha256
+from edge.bundle.loading import manifest_sha256
 from edge.contract.challenge import FAILED, PASSED
 from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError

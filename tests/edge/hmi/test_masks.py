@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Areas, Zone
+from edge.bundle.input_spec import Areas, Zone
 from edge.bundle.mask_file import make_runs, mask_content, read_mask_file
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError, StationError

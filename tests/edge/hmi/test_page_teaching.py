@@ -15,7 +15,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from edge.bundle.manifest import AlignMode, Crop
+from edge.bundle.input_spec import AlignMode, Crop
 from edge.cli.main import main as edge_run
 from edge.contract.verdict import Recipe
 from edge.errors import BundleError, StationError

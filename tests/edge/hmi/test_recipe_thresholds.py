@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.manifest import manifest_sha256
+from edge.bundle.loading import manifest_sha256
 from edge.contract.verdict import Recipe
 from edge.hmi.actions import (
     Actor,

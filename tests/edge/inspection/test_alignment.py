@@ -12,15 +12,9 @@ from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from edge.bundle.manifest import (
-    AlignMode,
-    Areas,
-    Crop,
-    InputSpec,
-    Locator,
-    MapScore,
-    load_bundle,
-)
+from edge.bundle.input_spec import AlignMode, Areas, Crop, InputSpec, Locator
+from edge.bundle.loading import load_bundle
+from edge.bundle.manifest import MapScore
 from edge.contract.verdict import payload, to_json
 from edge.errors import FrameUnsuitable, PartAmbiguous, PartNotFound
 from edge.imaging.area_resize import resize_area

@@ -6,15 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import (
-    Areas,
-    Bundle,
-    Crop,
-    Guarantee,
-    TileSpec,
-    Zone,
-    load_bundle,
-)
+from edge.bundle.input_spec import Areas, Crop, TileSpec, Zone
+from edge.bundle.loading import Bundle, load_bundle
+from edge.bundle.manifest import Guarantee
 from edge.contract.verdict import payload
 from edge.imaging.frame import Frame, Pixels
 from edge.inspection.areas import AreasUnusable, filled, ignored_pixels

@@ -10,7 +10,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from edge.bundle.manifest import Bundle, load_bundle
+from edge.bundle.loading import Bundle, load_bundle
 from edge.errors import BundleDamaged, ModelError, StationError
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.preprocessing import prepare

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Bundle, Crop, InputSpec, Levels, TileSpec, load_bundle
+from edge.bundle.input_spec import Crop, InputSpec, Levels, TileSpec
+from edge.bundle.loading import Bundle, load_bundle
 from edge.errors import FrameUnsuitable, ModelError
 from edge.imaging.frame import Box, Frame, PixelFormat
 from edge.inspection.criteria import Limits

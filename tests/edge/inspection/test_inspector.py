@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from edge.bundle.manifest import Bundle, Crop, InputSpec, MapScore, load_bundle
+from edge.bundle.input_spec import Crop, InputSpec
+from edge.bundle.loading import Bundle, load_bundle
+from edge.bundle.manifest import MapScore
 from edge.errors import ConfigurationError
 from edge.imaging.frame import Box, Frame, FrameStatus, PixelFormat, Pixels
 from edge.inspection.criteria import Limits, crop_sentence

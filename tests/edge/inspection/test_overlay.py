@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Areas, Crop, Zone, load_bundle
+from edge.bundle.input_spec import Areas, Crop, Zone
+from edge.bundle.loading import load_bundle
 from edge.contract.verdict import Verdict
 from edge.imaging.frame import Box, Frame, FrameStatus, Pixels
 from edge.imaging.image_files import read_image

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edge.bundle.manifest import Crop, InputSpec, Levels
+from edge.bundle.input_spec import Crop, InputSpec, Levels
 from edge.errors import FrameUnsuitable
 from edge.imaging.frame import PixelFormat
 from edge.inspection.preprocessing import MIN_SIDE_PX, prepare, to_8_bit

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import Bundle, GoldenScore, Manifest, load_bundle
+from edge.bundle.loading import Bundle, load_bundle
+from edge.bundle.manifest import GoldenScore, Manifest
 from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.self_test import SelfTestFailed, golden_images, golden_scores, self_test
 from tests.support.small_bundle import write_bundle

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edge.bundle.manifest import TileSpec
+from edge.bundle.input_spec import TileSpec
 from edge.errors import FrameUnsuitable
 from edge.imaging.frame import Box
 from edge.inspection.tiling import MAX_TILES, TilePlan, blend, plan_tiles, starts

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.bundle.signature import SignatureInvalid, SignatureMissing
 from edge.bundle.signing import load_private_key, sign_bundle
 from edge.cli.main import main

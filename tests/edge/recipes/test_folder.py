@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle.manifest import Crop, load_bundle
+from edge.bundle.input_spec import Crop
+from edge.bundle.loading import load_bundle
 from edge.errors import BundleMissing
 from edge.recipes.content import RecipeCamera, RecipeContent, RecipeDecision
 from edge.recipes.errors import (

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from edge.bundle.manifest import Crop
+from edge.bundle.input_spec import Crop
 from edge.cli.main import main
 from edge.ports.port import PortSettings
 from edge.settings.camera import CameraSettings

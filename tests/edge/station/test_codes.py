@@ -13,7 +13,7 @@ import pytest
 import zxingcpp
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Crop
+from edge.bundle.input_spec import Crop
 from edge.cli.main import main as edge_run
 from edge.imaging.codes import CodeReading, CodesNotInstalled, demand_readable, read_code
 from edge.imaging.frame import Frame

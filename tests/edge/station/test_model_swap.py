@@ -16,7 +16,8 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from edge.bundle.manifest import Manifest, load_bundle
+from edge.bundle.loading import load_bundle
+from edge.bundle.manifest import Manifest
 from edge.errors import BundleError
 from edge.imaging.frame import Frame
 from edge.inspection.decision import Reason, Result
@@ -331,7 +332,7 @@ from pathlib import Path
 import numpy as np
 from edge.errors import StationError
 from edge.inspection.detector import CompiledModel, Detector
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from tests.support.detecting import predict_one
 path, loaded, refused, end = Path(sys.argv[1]), 0, 0, time.monotonic() + 25
 print("loading", flush=True)

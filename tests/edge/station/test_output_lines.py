@@ -16,7 +16,7 @@ import yaml
 from numpy.typing import NDArray
 from pymodbus.client import ModbusTcpClient
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.cli.main import main
 from edge.contract.event import Event, Severity
 from edge.contract.verdict import PartIdentity, StationIdentity, Verdict

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.cameras.interface import EndOfFrames
 from edge.contract.verdict import Recipe, Verdict
 from edge.errors import CameraLost

@@ -13,7 +13,8 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
-from edge.bundle.manifest import Bundle, TileSpec, load_bundle
+from edge.bundle.input_spec import TileSpec
+from edge.bundle.loading import Bundle, load_bundle
 from edge.errors import ModelError, OutputNotWritable
 from edge.imaging.frame import Frame
 from edge.inspection.detector import CompiledModel, RunPlan

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import AlignMode, Bundle, load_bundle
+from edge.bundle.input_spec import AlignMode
+from edge.bundle.loading import Bundle, load_bundle
 from edge.cli.main import main as edge_run
 from edge.imaging.frame import Frame
 from edge.inspection.decision import Reason, Result

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import load_bundle
+from edge.bundle.loading import load_bundle
 from edge.cli.main import main as edge_run
 from edge.imaging.image_files import read_image
 from edge.recipes.folder import CURRENT, IMAGES, VERSIONS, RecipeFolder

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.manifest import ThresholdMethod, load_bundle
+from edge.bundle.loading import load_bundle
+from edge.bundle.manifest import ThresholdMethod
 from edge.hmi.actions import InspectedPart, MarkedImage
 from edge.imaging.image_files import read_image
 from edge.inspection.decision import Result

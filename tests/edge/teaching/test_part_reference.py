@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import AlignMode, Crop, Locator
+from edge.bundle.input_spec import AlignMode, Crop, Locator
 from edge.errors import FrameUnsuitable
 from edge.imaging.pose import PartPose
 from edge.inspection.alignment import locate, reference_box, reference_image

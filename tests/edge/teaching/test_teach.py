@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from edge.bundle.manifest import Crop, load_bundle
+from edge.bundle.input_spec import Crop
+from edge.bundle.loading import load_bundle
 from edge.cli.main import main as edge_run
 from edge.cli.sign import main as edge_sign
 from edge.imaging.content_hash import pixels_hash

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.bundle.manifest import AlignMode, load_bundle
+from edge.bundle.input_spec import AlignMode
+from edge.bundle.loading import load_bundle
 from edge.contract.verdict import Recipe
 from edge.hmi.actions import TeachAlignment, TeachBuildBody
 from edge.hmi.contents import CapturedImage

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge.bundle.manifest import AlignMode, InputSpec
+from edge.bundle.input_spec import AlignMode, InputSpec
 from edge.hmi.actions import InspectedPart
 from edge.hmi.contents import (
     CapturedImage,
