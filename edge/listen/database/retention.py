@@ -1,20 +1,24 @@
 """Partitions and retention: what is made ahead, and what is old enough to go."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from edge.listen.database import tables as t
+
+log = logging.getLogger(__name__)
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 # Made ahead, so that no partition is made while verdicts wait.
 _AHEAD = 2
 # Rows of one statement: others shall not wait for it.
 _AT_ONCE = 20_000
+_DROP_LIMIT_MS = 500
+_LOCK_NOT_AVAILABLE = "55P03"
 _NAME = "verdict_%Y%m%d"
 
 
@@ -60,9 +64,14 @@ def make_partitions(connection: Connection, now: datetime, days: int) -> datetim
         there = partitions(connection)
     for wanted in cuts:
         for cut in _uncovered(wanted, there):
+            # Attached, not made as a partition: that would wait for all who read, as a backup does
+            # for hours, and all who write would wait behind it.
+            connection.execute(
+                sa.text(f"CREATE TABLE IF NOT EXISTS {cut.name} (LIKE verdict INCLUDING ALL)")
+            )
             connection.execute(
                 sa.text(
-                    f"CREATE TABLE IF NOT EXISTS {cut.name} PARTITION OF verdict "
+                    f"ALTER TABLE verdict ATTACH PARTITION {cut.name} "
                     f"FOR VALUES FROM ('{cut.begin.isoformat()}') TO ('{cut.end.isoformat()}')"
                 )
             )
@@ -85,77 +94,117 @@ def partitions(connection: Connection) -> list[Cut]:
     return sorted(cuts, key=lambda cut: cut.begin)
 
 
-def remove_old(connection: Connection, now: datetime, keep_days: int) -> int:
-    """Remove what arrived more than so many days ago, some at a time; return how many rows.
+def remove_old(
+    engine: Engine, now: datetime, keep_days: int, enough: Callable[[], bool] = lambda: False
+) -> bool:
+    """Remove what arrived more than so many days ago, some at a time; return whether that is all.
 
-    Whole partitions go at once and count as none.
+    Args:
+        enough: asked after each transaction; what is left then waits for the next time.
     """
     before = now - timedelta(days=keep_days)
-    removed = 0
-    if is_partitioned(connection):
-        for cut in partitions(connection):
-            if cut.end <= before:
-                connection.execute(sa.text(f"DROP TABLE IF EXISTS {cut.name}"))
-    elif connection.dialect.name == "postgresql":
-        connection.execute(
-            sa.text("SELECT drop_chunks('verdict', CAST(:before AS timestamptz))"),
-            {"before": before},
-        )
-    else:
-        removed += _delete(connection, t.verdict, before)
-    for table in (t.event, t.state_change, t.refused):
-        removed += _delete(connection, table, before)
-    return removed + _forget(connection, before)
-
-
-def _forget(connection: Connection, before: datetime) -> int:
-    """Remove numbers that need no comparing any more; what comes again below them is dropped."""
-    streams = connection.execute(
-        sa.select(t.stream.c.journal, t.stream.c.kind, t.stream.c.complete_to)
-    ).all()
-    removed = 0
-    for journal, kind, complete_to in streams:
-        own = (t.received.c.journal == journal) & (t.received.c.kind == kind)
-        old = (
-            sa.select(t.received.c.seq, t.received.c.arrived_utc)
-            .where(own, t.received.c.seq <= complete_to)
-            .order_by(t.received.c.seq)
-            .limit(_AT_ONCE)
-        )
-        last = _last_before(connection.execute(old).all(), before)
-        if last is None:
-            continue
-        for table in (t.received, t.conflict):
+    with engine.begin() as connection:
+        partitioned = is_partitioned(connection)
+        old = [cut for cut in partitions(connection) if cut.end <= before] if partitioned else []
+        # By chance, so that each has its turn where there is never time for all.
+        streams = connection.execute(
+            sa.select(t.stream.c.journal, t.stream.c.kind, t.stream.c.complete_to).order_by(
+                sa.func.random()
+            )
+        ).all()
+    tables = [t.event, t.state_change, t.refused]
+    if partitioned:
+        _drop(engine, old)
+    elif engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
             connection.execute(
-                sa.delete(table).where(
-                    table.c.journal == journal, table.c.kind == kind, table.c.seq <= last
-                )
+                sa.text("SELECT drop_chunks('verdict', CAST(:before AS timestamptz))"),
+                {"before": before},
             )
-        connection.execute(
-            sa.delete(t.lost).where(
-                t.lost.c.journal == journal, t.lost.c.kind == kind, t.lost.c.last <= last
-            )
+    else:
+        with engine.begin() as connection:
+            connection.execute(sa.delete(t.verdict).where(t.verdict.c.arrived_utc < before))
+    for table in tables:
+        while _delete_some(engine, table, before):
+            if enough():
+                return False
+    for journal, kind, complete_to in streams:
+        while _forget_some(engine, (journal, kind), complete_to, before):
+            if enough():
+                return False
+    return True
+
+
+def _drop(engine: Engine, cuts: Sequence[Cut]) -> None:
+    """Drop partitions; not while somebody reads, as whoever comes then would wait behind us."""
+    try:
+        for cut in cuts:
+            with engine.begin() as connection:
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = {_DROP_LIMIT_MS}"))
+                connection.execute(sa.text(f"DROP TABLE IF EXISTS {cut.name}"))
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        log.info("old partitions of verdicts are removed later: somebody reads the table now")
+
+
+def _delete_some(engine: Engine, table: sa.Table, before: datetime) -> bool:
+    """Delete the oldest rows of a table; return whether some may be left."""
+    arrived = table.c.arrived_utc
+    with engine.begin() as connection:
+        last = connection.scalar(
+            sa.select(arrived)
+            .where(arrived < before)
+            .order_by(arrived)
+            .offset(_AT_ONCE - 1)
+            .limit(1)
         )
+        old = arrived < before if last is None else arrived <= last
+        connection.execute(sa.delete(table).where(old))
+    return last is not None
+
+
+def _forget_some(
+    engine: Engine, stream: tuple[int, int], complete_to: int, before: datetime
+) -> bool:
+    """Remove numbers that need no comparing any more; return whether some were removed.
+
+    What comes again below them is dropped.
+    """
+    own = sa.tuple_(t.received.c.journal, t.received.c.kind) == stream
+    seq = t.received.c.seq
+    beginning = (
+        sa.select(seq, t.received.c.arrived_utc)
+        .where(own, seq <= complete_to)
+        .order_by(seq)
+        .limit(_AT_ONCE)
+        .subquery()
+    )
+    with engine.begin() as connection:
+        # The database looks for it: the numbers of two hundred stations take a minute to read.
+        kept = connection.scalar(
+            sa.select(beginning.c.seq)
+            .where(beginning.c.arrived_utc >= before)
+            .order_by(beginning.c.seq)
+            .limit(1)
+        )
+        if kept is None:
+            last = connection.scalar(sa.select(sa.func.max(beginning.c.seq)))
+        else:
+            last = connection.scalar(sa.select(sa.func.max(seq)).where(own, seq < kept))
+        if last is None:
+            return False
+        for table in (t.received, t.conflict):
+            mine = sa.tuple_(table.c.journal, table.c.kind) == stream
+            connection.execute(sa.delete(table).where(mine, table.c.seq <= last))
+        lost = sa.tuple_(t.lost.c.journal, t.lost.c.kind) == stream
+        connection.execute(sa.delete(t.lost).where(lost, t.lost.c.last <= last))
         connection.execute(
             sa.update(t.stream)
-            .where(t.stream.c.journal == journal, t.stream.c.kind == kind)
+            .where(sa.tuple_(t.stream.c.journal, t.stream.c.kind) == stream)
             .values(forgotten_to=last)
         )
-        removed += 1
-    return removed
-
-
-def _last_before(rows: Sequence[Any], before: datetime) -> int | None:
-    last = None
-    for seq, arrived in rows:
-        if arrived >= before:
-            break
-        last = seq
-    return last
-
-
-def _delete(connection: Connection, table: sa.Table, before: datetime) -> int:
-    return connection.execute(sa.delete(table).where(table.c.arrived_utc < before)).rowcount
+    return True
 
 
 def _uncovered(wanted: Cut, there: Sequence[Cut]) -> list[Cut]:

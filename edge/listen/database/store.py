@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 2.0
 LEASE_S = 10.0
 UPKEEP_EVERY_S = 60.0
+# Records wait meanwhile; what is left of what is old then is removed at the next look.
+UPKEEP_LIMIT_S = 1.0
 # A number that the database may lag behind before it is written down how far all is complete.
 _ADVANCE_BY = 100
 _LEASE = "repair"
@@ -550,7 +552,12 @@ class DatabaseStore(KnownJournals):
             self._upkeep_due_s = now_s + UPKEEP_EVERY_S
             with self._engine.begin() as connection:
                 self._read_settings(connection)
-                remove_old(connection, self._now(connection), self._keep_days)
+                now = self._now(connection)
+            until_s = self._clock_s() + UPKEEP_LIMIT_S
+            if not remove_old(
+                self._engine, now, self._keep_days, lambda: self._clock_s() >= until_s
+            ):
+                self._upkeep_due_s = now_s + LOOK_EVERY_S
 
     def _hold_lease(self, connection: Connection, now: datetime) -> bool:
         """Take or prolong the right to ask stations and to remove; it ends by itself."""

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -20,7 +21,7 @@ from alembic.script import ScriptDirectory
 
 from edge.contract.encoding import utc_text
 from edge.listen.cli import main
-from edge.listen.database import migrations
+from edge.listen.database import migrations, retention
 from edge.listen.database import tables as t
 from edge.listen.database.errors import DatabaseNewer, DatabaseUnavailable
 from edge.listen.database.open import REVISION, make_engine, parse_url
@@ -315,9 +316,7 @@ def test_what_is_old_goes_and_does_not_come_again(opening: Opening) -> None:
     store = opening(keep_days=30)
     store.keep_batch(batch(*(arrived(seq) for seq in range(1, 201))))
     look(store)
-    with store._engine.begin() as connection:
-        later = datetime.now(UTC) + timedelta(days=33)
-        remove_old(connection, later, 30)
+    assert remove_old(store._engine, datetime.now(UTC) + timedelta(days=33), 30)
     store = opening()  # today's partition is gone, too: a start makes it
 
     assert rows(store, "SELECT count(*) FROM verdict") == [(0,)]
@@ -345,6 +344,63 @@ def test_partitions_are_made_ahead_and_what_others_cover_is_left_to_them(
     store.close()
     assert cuts[0].begin <= now < cuts[-1].end == end
     assert all(one.end == other.begin for one, other in itertools.pairwise(cuts))
+
+
+def test_who_reads_for_hours_holds_up_neither_partitions_nor_retention(
+    server: PostgreSql,
+) -> None:
+    """As pg_dump and a large query of Grafana do."""
+    name = next(_NAMES)
+    engine = make_engine(parse_url(server.create(name)), None, "test")
+    store = DatabaseStore(engine, PlantSettings(), 1, time.monotonic)
+    store.open()
+    store.keep_batch(batch(arrived(1)))
+    later = datetime.now(UTC) + timedelta(days=33)
+    with psycopg.connect(server.dsn(name)) as reader:
+        reader.execute("SELECT count(*) FROM verdict")
+        with engine.begin() as connection:
+            connection.execute(sa.text("SET LOCAL lock_timeout = '1s'"))
+            assert make_partitions(connection, later, 1) > later
+        assert remove_old(engine, later, 30)
+        assert rows(store, "SELECT count(*) FROM verdict") == [(1,)]
+    assert remove_old(engine, later, 30)
+    assert rows(store, "SELECT count(*) FROM verdict") == [(0,)]
+    with engine.begin() as connection:
+        assert partitions(connection)[0] == make_cut(later, 1)
+    store.close()
+
+
+def test_retention_reads_no_numbers_and_removes_some_at_a_time(
+    server: PostgreSql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hundred stations have millions of them."""
+    monkeypatch.setattr(retention, "_AT_ONCE", 10)
+    engine = make_engine(parse_url(server.create(next(_NAMES))), None, "test")
+    store = DatabaseStore(engine, PlantSettings(), 1, time.monotonic)
+    store.open()
+    records = [arrived(seq) for seq in range(1, 121)]
+    events = [replace(one, kind="event") for one in records]
+    store.keep_batch(batch(*records, *events))
+    look(store)
+    read: list[int] = []
+    sa.event.listen(
+        engine,
+        "after_cursor_execute",
+        lambda _c, cursor, statement, *_: (
+            read.append(cursor.rowcount) if statement.startswith("SELECT") else None
+        ),
+    )
+    now = datetime.now(UTC)
+    assert remove_old(engine, now, 30)
+    assert max(read) <= 3  # the partitions
+    later, left = now + timedelta(days=33), itertools.count()
+    while not remove_old(engine, later, 30, lambda: True):
+        next(left)
+    assert next(left) >= 2 * 120 // 10
+    assert rows(store, "SELECT count(*) FROM received") == [(0,)]
+    assert rows(store, "SELECT count(*) FROM event") == [(0,)]
+    assert rows(store, "SELECT DISTINCT forgotten_to FROM stream") == [(120,)]
+    store.close()
 
 
 class _Macros:
