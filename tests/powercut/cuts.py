@@ -3,11 +3,16 @@
 As a program: ``python -m tests.powercut.cuts SEED VERDICTS [EVERY] [DAYS]``; the cut of every
 EVERY-th call is tried, and always those around each sync. Several days, of SEED and the seeds after
 it, are cut side by side. Ends with 1 when a promise was broken.
+
+What a cut leaves is opened once for each different disk: the product finds the same in the same
+bytes. Each cut is held to what had been promised by then.
 """
 
+import hashlib
 import json
 import os
 import random
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -19,31 +24,37 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 from edge.journal.database import Synchronous
 from edge.journal.entries import RecordKind, body
 from edge.journal.ledger import Ledger
-from edge.journal.open import open_journal
+from edge.journal.open import Journal, open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.query import Query, query
 from edge.journal.verification import verify_chain
 from edge.system.processor import usable_cores
 from tests.powercut.day import digest
 from tests.powercut.disk import Content, Disk
-from tests.powercut.trace import MARKS, build_tracer, calls, run_traced
+from tests.powercut.trace import MARKS, Call, build_tracer, calls, run_traced, traced
 from tests.support.journaling import verdict
 
 DATABASE = "journal.db"
 # Rebuilt by SQLite at the first opening after a boot, whatever is in it.
 SHARED_MEMORY = "journal.db-shm"
+WRITE_AHEAD_LOG = "journal.db-wal"
 VERDICTS_PER_PROCESS = 500
+# Of what was found; only neighbouring cuts leave the same.
+MAX_REMEMBERED = 2000
+_CHUNK = 1 << 16
 
-
-_OPENING = """
+_OPENS_AGAIN = """
 import sys
 from pathlib import Path
 from edge.journal.open import open_journal
-open_journal(Path(sys.argv[1])).close()
+for _ in sys.stdin:
+    open_journal(Path(sys.argv[1])).close()
+    print(flush=True)
 """
 
 
@@ -89,83 +100,218 @@ class Recording:
         self.root = folder / "journal"
         self.root.mkdir()
         self.trace = folder / "trace"
-        self._kept = folder / "kept.db"
-        self._again = folder / "again"
-        self._library = library = build_tracer(folder)
+        self.library = build_tracer(folder)
+        # Under second names, so that what is removed at the first keeps its memory.
+        self._kept = {DATABASE: folder / "kept.db", WRITE_AHEAD_LOG: folder / "kept.wal"}
         for first in range(0, verdicts, VERDICTS_PER_PROCESS):
             wanted = min(VERDICTS_PER_PROCESS, verdicts - first)
             day = [self.root, seed, wanted, 1000 * first, synchronous.value]
             arguments = ["-m", "tests.powercut.day", *map(str, day)]
-            status = run_traced(library, self.root, self.trace, arguments)
+            status = run_traced(self.library, self.root, self.trace, arguments)
             assert status in (0, -9), f"the day ended with {status}"
-        os.link(self.root / DATABASE, self._kept)
-
-    def opened_again(self, content: Content, chance: random.Random) -> Path:
-        """Have a process open what a cut left; return the trace of that."""
-        self.lay(content, chance)
-        self._again.unlink(missing_ok=True)
-        arguments = ["-c", _OPENING, str(self.root)]
-        assert run_traced(self._library, self.root, self._again, arguments) == 0
-        return self._again
+        os.link(self.root / DATABASE, self._kept[DATABASE])
 
     def lay(self, content: Content, chance: random.Random) -> None:
         """Make the folder what a cut left."""
         for file in self.root.iterdir():
             file.unlink()
         for name, held in content.items():
-            if name == DATABASE:
-                self._kept.write_bytes(held)
-                os.link(self._kept, self.root / name)
-            else:
-                (self.root / name).write_bytes(held)
+            kept = self._kept.get(name)
+            _overwrite(kept or self.root / name, held)
+            if kept is not None:
+                os.link(kept, self.root / name)
         if chance.random() < 0.5:
-            (self.root / SHARED_MEMORY).write_bytes(chance.randbytes(chance.choice((7, 32768))))
+            noise = chance.randbytes(chance.choice((7, 32768)))
+            (self.root / SHARED_MEMORY).write_bytes(noise)
 
 
-def check(root: Path, promised: Promised) -> None:
-    """Open what a cut left, as a station does, and hold it to what was promised.
+def _overwrite(path: Path, content: bytes) -> None:
+    """Give a file this content within the memory that it has."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        assert os.write(descriptor, content) == len(content)
+        os.ftruncate(descriptor, len(content))
+    finally:
+        os.close(descriptor)
 
-    Raises:
-        AssertionError: names what is lost, torn, or given twice.
+
+class OpensAgain:
+    """A process of its own that opens the journal when asked, and whose calls are traced."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._trace = recording.root.with_name("again")
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _OPENS_AGAIN, str(recording.root)],
+            env=traced(recording.library, recording.root, self._trace),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def opened(self) -> list[Call]:
+        """Open and close the journal; return the calls of that."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._trace.write_bytes(b"")
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == b"\n", "the journal was not opened again"
+        return list(calls(self._trace))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a journal holds after a cut.
+
+    Attributes:
+        journal: its UUID.
+        rows: digest of each payload, by kind and number.
+        given_up: verdicts that events say were dropped from a full journal.
+        waiting: positions that are to be sent.
+        next_number: that the next verdict gets.
     """
-    with closing(open_journal(root, check_limit_s=60.0)) as journal:
-        assert journal.quarantined is None and journal.damage is None, journal.damage
-        assert not journal.lost, f"numbers were lost: {journal.lost}"
-        assert journal.copied is None, f"taken for a copy: {journal.copied}"
-        if promised.committed:
-            assert journal.journal == promised.journals[-1]
-        rows = {(row.kind.value, row.seq): row for row in query(journal.path, Query())}
-        given_up = set(_given_up(row.payload for row in rows.values()))
-        for key, expected in promised.committed.items():
-            row = rows.get(key)
-            if row is None:
-                gone = promised.positions[key] in promised.settled or key in given_up
-                assert gone, f"{key} was committed and is lost"
-            else:
-                assert digest(row.payload) == expected, f"{key} is not what was committed"
-        with closing(Outbox(journal.path)) as outbox:
-            waiting = {
-                row.position for kind in RecordKind for row in outbox.pending(kind, 0, 10_000)
-            }
-        unsent = {
-            promised.positions[key]
-            for key in promised.committed.keys() & rows.keys()
-            if promised.positions[key] not in promised.settled
-        }
-        assert unsent <= waiting, f"rows {sorted(unsent - waiting)} are not sent any more"
-        _check_next_numbers(Ledger(journal.connection, journal.journal), promised)
-    report = verify_chain(root / DATABASE)
-    assert report.fault is None, report.fault
+
+    journal: str
+    rows: dict[tuple[str, int], str]
+    given_up: frozenset[tuple[str, int]]
+    waiting: frozenset[int]
+    next_number: int
 
 
-def _check_next_numbers(ledger: Ledger, promised: Promised) -> None:
+class Openings:
+    """Has the product open what cuts left, and remembers what it found.
+
+    The journal is opened for each different disk, by each byte of each file, and the noise in its
+    shared memory is drawn from those bytes. It is read, written and followed through its chain for
+    each different database that an opening came to, by each byte of each page.
+
+    Attributes:
+        disks: that were opened.
+        databases: that were read.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._digests = Digests()
+        self._by_disk: dict[bytes, Found] = {}
+        self._by_database: dict[bytes, Found] = {}
+        self.disks = self.databases = 0
+
+    def find(self, content: Content) -> Found:
+        """Return what the product finds on a disk.
+
+        Raises:
+            AssertionError: it is damaged, incomplete, or taken for a copy.
+        """
+        key = self._digests.digest(content)
+        found = self._by_disk.get(key)
+        if found is None:
+            self._recording.lay(content, random.Random(key))
+            found = self._opened()
+            _remember(self._by_disk, key, found)
+            self.disks += 1
+        return found
+
+    def _opened(self) -> Found:
+        root = self._recording.root
+        with closing(open_journal(root, check_limit_s=60.0)) as journal:
+            assert journal.quarantined is None and journal.damage is None, journal.damage
+            assert not journal.lost, f"numbers were lost: {journal.lost}"
+            assert journal.copied is None, f"taken for a copy: {journal.copied}"
+            key = hashlib.sha256(journal.connection.serialize()).digest()
+            known = self._by_database.get(key)
+            if known is not None:
+                assert journal.journal == known.journal
+                return known
+            found = _read(journal)
+        report = verify_chain(root / DATABASE)
+        assert report.fault is None, report.fault
+        _remember(self._by_database, key, found)
+        self.databases += 1
+        return found
+
+
+def _remember(known: dict[bytes, Found], key: bytes, found: Found) -> None:
+    known[key] = found
+    if len(known) > MAX_REMEMBERED:
+        del known[next(iter(known))]
+
+
+class Digests:
+    """Digests of files that differ little from those before them."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[bytes, list[bytes]]] = {}
+
+    def digest(self, content: Content) -> bytes:
+        """Return a SHA-256 of names, lengths and bytes."""
+        whole = hashlib.sha256()
+        for name in sorted(content):
+            held = content[name]
+            whole.update(f"{name} {len(held)}\n".encode())
+            for one in self._chunks(name, held):
+                whole.update(one)
+        return whole.digest()
+
+    def _chunks(self, name: str, held: bytes) -> list[bytes]:
+        before, digests = self._before.get(name, (b"", []))
+        if held is before:
+            return digests
+        found = []
+        for number, begin in enumerate(range(0, len(held), _CHUNK)):
+            chunk = held[begin : begin + _CHUNK]
+            same = chunk == before[begin : begin + _CHUNK]
+            found.append(digests[number] if same else hashlib.sha256(chunk).digest())
+        self._before[name] = held, found
+        return found
+
+
+def _read(journal: Journal) -> Found:
+    """Read a journal as those do who have it open, and write the next verdict."""
+    rows = list(query(journal.path, Query()))
+    with closing(Outbox(journal.path)) as outbox:
+        waiting = [row.position for kind in RecordKind for row in outbox.pending(kind, 0, 10_000)]
+    ledger = Ledger(journal.connection, journal.journal)
     ledger.begin(ledger.totals.station_ns)
     one = verdict(0)
     added = ledger.append(one, body(one), 0, kept_only=False)
     ledger.commit()
-    assert (added.kind.value, added.seq) not in promised.committed, f"{added.seq} is given twice"
+    return Found(
+        journal=journal.journal,
+        rows={(row.kind.value, row.seq): digest(row.payload) for row in rows},
+        given_up=frozenset(_given_up(row.payload for row in rows)),
+        waiting=frozenset(waiting),
+        next_number=added.seq,
+    )
+
+
+def check(found: Found, promised: Promised) -> None:
+    """Hold what is there after a cut to what was promised.
+
+    Raises:
+        AssertionError: names what is lost, torn, or given twice.
+    """
+    if promised.committed:
+        assert found.journal == promised.journals[-1]
+    for key, expected in promised.committed.items():
+        kept = found.rows.get(key)
+        if kept is None:
+            gone = promised.positions[key] in promised.settled or key in found.given_up
+            assert gone, f"{key} was committed and is lost"
+        else:
+            assert kept == expected, f"{key} is not what was committed"
+    unsent = {
+        promised.positions[key]
+        for key in promised.committed.keys() & found.rows.keys()
+        if promised.positions[key] not in promised.settled
+    }
+    assert unsent <= found.waiting, f"rows {sorted(unsent - found.waiting)} are not sent any more"
     newest = max((seq for kind, seq in promised.committed if kind == "verdict"), default=0)
-    assert added.seq > newest
+    assert found.next_number > newest, f"{found.next_number} is given twice"
 
 
 def _given_up(payloads: Iterator[bytes]) -> Iterator[tuple[str, int]]:
@@ -180,11 +326,35 @@ def _given_up(payloads: Iterator[bytes]) -> Iterator[tuple[str, int]]:
 
 @dataclass(slots=True)
 class Tried:
-    """What was done: cuts by kind, and what was promised at the end."""
+    """What was done.
+
+    Attributes:
+        points: calls after which another disk may be left than before them.
+        opened: cuts whose disk was opened, or was the same as one that had been, by kind.
+        disks: that were opened, each different from the others.
+        databases: that were found on them and read, each different from the others.
+        verdicts: promised at the end.
+    """
 
     points: int = 0
-    opened: dict[str, int] = field(default_factory=dict)
+    opened: Counter[str] = field(default_factory=Counter)
+    disks: int = 0
+    databases: int = 0
     verdicts: int = 0
+
+    def add(self, other: "Tried") -> None:
+        self.points += other.points
+        self.opened.update(other.opened)
+        self.disks += other.disks
+        self.databases += other.databases
+        self.verdicts += other.verdicts
+
+    def __str__(self) -> str:
+        return (
+            f"{self.verdicts} verdicts committed, {self.points} cut points, "
+            f"{self.opened.total()} cuts, {self.disks} different disks opened, "
+            f"{self.databases} different databases read"
+        )
 
 
 def try_cuts(recording: Recording, seed: int, every: int = 1, again: int = 40) -> Tried:
@@ -198,56 +368,47 @@ def try_cuts(recording: Recording, seed: int, every: int = 1, again: int = 40) -
         AssertionError: with the call and the kind of cut.
     """
     disk = Disk(recording.root, ignored=(SHARED_MEMORY, MARKS))
-    promised, done = Promised(), Tried()
+    promised, done, openings = Promised(), Tried(), Openings(recording)
     marks, text = -1, b""
-    for number, call in enumerate(calls(recording.trace)):
-        if call.what in "Oo" and call.content.endswith(f"/{MARKS}".encode()):
-            marks = call.descriptor
-        if call.what == "w" and call.descriptor == marks:
-            *lines, text = (text + call.content).split(b"\n")
-            for line in lines:
-                promised.read(line.decode())
-        if not disk.follow(call):
-            continue
-        done.points += 1
-        chance = random.Random(f"{seed} {number}")
-        kinds: dict[str, Callable[[], Content]] = (
-            {"confirmed": disk.confirmed} if call.what == "s" else {}
-        )
-        if done.points % every == 0:
-            kinds |= {
-                "all kept": disk.all_kept,
-                "torn": partial(disk.torn, chance),
-                "reordered": partial(disk.reordered, chance),
-            }
-        for kind, make in kinds.items():
-            try:
-                left = make()
-                recording.lay(left, chance)
-                check(recording.root, promised)
-                if kind == "reordered" and done.points % (every * again) == 0:
-                    cut_twice = _cut_again(recording, left, promised, chance)
-                    done.opened["twice"] = done.opened.get("twice", 0) + cut_twice
-            except BaseException as error:
-                error.add_note(f"seed {seed}, cut after call {number} ({call.what}), {kind}")
-                raise
-            done.opened[kind] = done.opened.get(kind, 0) + 1
+    with OpensAgain(recording) as opens_again:
+        for number, call in enumerate(calls(recording.trace)):
+            if call.what in "Oo" and call.content.endswith(f"/{MARKS}".encode()):
+                marks = call.descriptor
+            if call.what == "w" and call.descriptor == marks:
+                *lines, text = (text + call.content).split(b"\n")
+                for line in lines:
+                    promised.read(line.decode())
+            if not disk.follow(call):
+                continue
+            done.points += 1
+            chance = random.Random(f"{seed} {number}")
+            kinds: dict[str, Callable[[], Content]] = (
+                {"confirmed": disk.confirmed} if call.what == "s" else {}
+            )
+            if done.points % every == 0:
+                kinds |= {
+                    "all kept": disk.all_kept,
+                    "torn": partial(disk.torn, chance),
+                    "reordered": partial(disk.reordered, chance),
+                }
+            for kind, make in kinds.items():
+                try:
+                    left = make()
+                    check(openings.find(left), promised)
+                    done.opened[kind] += 1
+                    if kind == "reordered" and done.points % (every * again) == 0:
+                        recording.lay(left, chance)
+                        opening = Disk(recording.root, (SHARED_MEMORY,), left)
+                        for second in opens_again.opened():
+                            if opening.follow(second):
+                                for twice in (opening.confirmed(), opening.reordered(chance)):
+                                    check(openings.find(twice), promised)
+                                    done.opened["twice"] += 1
+                except BaseException as error:
+                    error.add_note(f"seed {seed}, cut after call {number} ({call.what}), {kind}")
+                    raise
+    done.disks, done.databases = openings.disks, openings.databases
     done.verdicts = sum(kind == "verdict" for kind, _ in promised.committed)
-    return done
-
-
-def _cut_again(
-    recording: Recording, content: Content, promised: Promised, chance: random.Random
-) -> int:
-    """Cut the power a second time, after each call of the opening after the first cut."""
-    disk = Disk(recording.root, (SHARED_MEMORY,), content)
-    done = 0
-    for call in list(calls(recording.opened_again(content, chance))):
-        if disk.follow(call):
-            for left in (disk.confirmed(), disk.reordered(chance)):
-                recording.lay(left, chance)
-                check(recording.root, promised)
-                done += 1
     return done
 
 
@@ -260,22 +421,15 @@ def cut_day(seed: int, verdicts: int, every: int) -> Tried:
 def main(seed: str, verdicts: str, every: str = "1", days: str = "1") -> int:
     began = time.monotonic()
     seeds = range(int(seed), int(seed) + int(days))
-    opened: Counter[str] = Counter()
-    committed = points = 0
+    whole = Tried()
     with ProcessPoolExecutor(usable_cores(), get_context("fork")) as pool:
         one_day = partial(cut_day, verdicts=int(verdicts), every=int(every))
         for number, done in zip(seeds, pool.map(one_day, seeds), strict=True):
-            opened.update(done.opened)
-            committed, points = committed + done.verdicts, points + done.points
-            print(
-                f"seed {number}: {done.verdicts} verdicts committed, {done.points} cut points, "
-                f"{sum(done.opened.values())} cuts, nothing lost",
-                flush=True,
-            )
-    kinds = ", ".join(f"{count} {kind}" for kind, count in opened.items())
+            whole.add(done)
+            print(f"seed {number}: {done}, nothing lost", flush=True)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in whole.opened.items())
     print(
-        f"{len(seeds)} days: {committed} verdicts committed, {points} cut points, opened after "
-        f"{opened.total()} cuts ({kinds}): 0 lost, 0 numbers twice, chain whole; "
+        f"{len(seeds)} days: {whole} ({kinds}): 0 lost, 0 numbers twice, chain whole; "
         f"{time.monotonic() - began:.0f} s"
     )
     return 0

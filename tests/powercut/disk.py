@@ -161,7 +161,6 @@ class Disk:
         """The disk when all got through but the end of the newest write."""
         found = {}
         for name, file in self.names.items():
-            found[name] = bytes(file.cached)
             if file.pending and (written := file.pending[-1].content) is not None:
                 kept = SECTOR * chance.randrange(1 + (len(written) - 1) // SECTOR)
                 content = bytearray(file.durable)
@@ -169,6 +168,8 @@ class Disk:
                     apply(content, one)
                 apply(content, Change(file.pending[-1].offset, written[:kept]))
                 found[name] = bytes(content)
+            else:
+                found[name] = bytes(file.cached)
         return found
 
     def reordered(self, chance: random.Random) -> Content:
@@ -203,9 +204,10 @@ def _apply_partly(content: bytearray, one: Change, share: float, chance: random.
     grown = one.offset + len(one.content) - len(content)
     if grown > 0 and chance.random() < 0.5:  # its length came, with what had been there before
         content.extend(bytes(grown) if chance.random() < 0.5 else chance.randbytes(grown))
-    begin = one.offset
-    while begin < one.offset + len(one.content):
-        end = min(begin - begin % SECTOR + SECTOR, one.offset + len(one.content))
+    begin, end = one.offset, one.offset + len(one.content)
+    for sector in range(begin - begin % SECTOR, end, SECTOR):
         if chance.random() < share:
-            apply(content, Change(begin, one.content[begin - one.offset : end - one.offset]))
-        begin = end
+            first, last = max(begin, sector), min(end, sector + SECTOR)
+            if first > len(content):
+                content.extend(bytes(first - len(content)))
+            content[first:last] = one.content[first - begin : last - begin]

@@ -51,15 +51,20 @@ def build_tracer(folder: Path) -> Path:
     return library
 
 
-def run_traced(library: Path, root: Path, trace: Path, arguments: Sequence[str]) -> int:
-    """Run Python whose files below a folder are traced; return its exit status."""
-    environment = {
+def traced(library: Path, root: Path, trace: Path) -> dict[str, str]:
+    """Return the environment of a program whose files below a folder are traced."""
+    return {
         **os.environ,
         "LD_PRELOAD": str(library),
         "DISK_TRACE_ROOT": str(root),
         "DISK_TRACE_FILE": str(trace),
         "DISK_TRACE_AHEAD_S": str(_AHEAD_S),
     }
+
+
+def run_traced(library: Path, root: Path, trace: Path, arguments: Sequence[str]) -> int:
+    """Run Python whose files below a folder are traced; return its exit status."""
+    environment = traced(library, root, trace)
     return subprocess.run([sys.executable, *arguments], env=environment, check=False).returncode
 
 
