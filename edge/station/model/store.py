@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 # So many parts in a row without a number from the model bring the one before back.
 FAILURES_IN_A_ROW = 3
+# Of a part for which the model gave a number. Another one, such as an image that never came, says
+# nothing of the model, and stands between two failures without ending their row.
+_SCORED = (Reason.SCORE_BELOW, Reason.SCORE_ABOVE, Reason.NEAR_THRESHOLD)
 
 # Of a frame that the model could not take; a dark or blurred frame is no fault of the model.
 _CANNOT_INSPECT = (Reason.MODEL_ERROR, Reason.FRAME_INCOMPLETE)
@@ -259,7 +262,7 @@ class ModelStore:
             model_sha256: of the model the part was inspected by, which may not be current any more.
         """
         failed = reason is Reason.MODEL_ERROR
-        if not failed and not self._failures:
+        if not failed and not (self._failures and reason in _SCORED):
             return None  # every part comes here; only the first after failures needs the lock
         with self._exchanging:
             if model_sha256 != self.current.bundle.sha256:

@@ -37,6 +37,8 @@ from tests.support.small_bundle import (
 
 GENEROUS_S = 60.0
 
+SCORED = (Reason.SCORE_BELOW, Reason.SCORE_ABOVE, Reason.NEAR_THRESHOLD)
+
 
 def one_inspector(network: CompiledModel) -> Sequence[Inspector]:
     return [Inspector(Detector(network), network.manifest)]
@@ -406,6 +408,22 @@ def test_a_part_with_a_number_in_between_keeps_the_new_model(
     for pixels in (white, white, good_image(), white, white):
         assert inspected(store, pixels) is None
     assert store.current is not first
+
+
+@pytest.mark.parametrize(
+    "between",
+    [reason for reason in Reason if reason not in SCORED and reason is not Reason.MODEL_ERROR],
+)
+def test_a_part_that_the_model_never_judged_does_not_excuse_its_failures(
+    store: ModelStore, new: Path, first: LoadedModel, between: Reason
+) -> None:
+    store.exchange(new)
+    sha256 = store.current.bundle.sha256
+    for reason in (Reason.MODEL_ERROR, between, Reason.MODEL_ERROR, between):
+        assert store.part_decided(sha256, reason) is None
+    outcome = store.part_decided(sha256, Reason.MODEL_ERROR)
+    assert outcome is not None
+    assert store.current is first
 
 
 def test_failures_of_the_model_before_do_not_count_against_the_new_one(
