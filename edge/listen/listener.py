@@ -26,6 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.contract.commands import RecordKind, Status
 from edge.contract.encoding import to_json, utc_text
+from edge.contract.state import Condition
 from edge.contract.topics import ROOT, StationNameInvalid, StationTopic
 from edge.errors import ConfigurationError, StationError
 from edge.listen.columns import check_storable
@@ -75,6 +76,8 @@ MAX_MESSAGE_BYTES = 65_536
 MAX_REQUESTS = 1000
 # Refusals that say nothing of the records: the station has too much to do just now.
 NO_TIME = frozenset({"rate_limited", "busy"})
+# States of a station that does not run.
+AWAY = (Condition.STOPPED, Condition.OFFLINE)
 # Runs of numbers in one line of the log.
 MAX_NAMED = 20
 
@@ -206,6 +209,7 @@ class Listener:
         self._reported_seq: dict[tuple[str, str], int] = {}
         self._doubted: set[tuple[str, str]] = set()
         self._writes: dict[str, str] = {}
+        self._away: set[str] = set()
         self._left: set[tuple[str, str]] = set()
         self._other_heads: set[tuple[str, str]] = set()
         self._repairs: dict[tuple[str, str, RecordKind], Repair] = {}
@@ -589,7 +593,9 @@ class Listener:
         if reason not in NO_TIME:
             log.warning("%s: refuses a request for records (%s): %s", station, reason, detail)
             return
-        self._repairs[request.of].refused(request.ask, self._clock_s())
+        repair = self._repairs.get(request.of)
+        if repair is not None:
+            repair.refused(request.ask, self._clock_s())
         if station not in self._busy:
             self._busy.add(station)
             log.warning(
@@ -602,6 +608,8 @@ class Listener:
         """Learn how far a station is, when all of that has been sent."""
         if not isinstance(content, dict):
             raise ValueError("it is not a JSON object")
+        away = content.get("state") in AWAY
+        (self._away.add if away else self._away.discard)(station)
         journal = content.get("journal")
         if journal is None:  # not opened yet, or a will
             return None
@@ -679,6 +687,9 @@ class Listener:
             last_report = self._last_reports.get(station)
             if last_report is None:
                 continue  # not a word from it yet
+            if station in self._away:  # nobody would answer; its journal has them all the same
+                self._repairs.pop((station, journal, "verdict"), None)
+                continue
             newest = last_report.journal == journal
             current = self._store.goes_on_as(station, journal, last_report.journal)
             gaps = self._store.missing(station, journal, last_report.last_seq if newest else 0)
@@ -690,6 +701,9 @@ class Listener:
         for station, journal, gaps in self._store.event_gaps():
             last_report = self._last_reports.get(station)
             if last_report is None:
+                continue
+            if station in self._away:
+                self._repairs.pop((station, journal, "event"), None)
                 continue
             current = self._store.goes_on_as(station, journal, last_report.journal)
             asked = self._repairs.setdefault((station, journal, "event"), self._new_repair())

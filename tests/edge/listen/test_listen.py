@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -25,6 +26,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.contract.encoding import new_id
 from edge.contract.event import Event
+from edge.contract.state import JournalReport, StationReport
 from edge.errors import OutputNotWritable
 from edge.journal.entries import RecordKind
 from edge.listen.cli import main
@@ -373,6 +375,47 @@ def test_what_a_station_had_no_time_for_is_not_given_up(
         )
         listener.run(done)
     assert "has no time for a request" in caplog.text and "LOST" not in caplog.text
+
+
+def test_what_is_missing_of_a_station_that_is_off_is_asked_for_when_it_is_back(
+    running_broker: Broker, relaying: Relaying, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hall that is switched off for the night, just when a listener was killed."""
+    reported = {"report": lambda: StationReport(journal=of_journal())}
+    station = relaying(running_broker.url, publisher=reported)
+    of_journal = partial(
+        JournalReport,
+        journal=station.journal.journal,
+        last_seq=3,
+        backlog=0,
+        oldest_age_s=None,
+        bytes=0,
+    )
+    station.record(3)
+    assert station.delivered()
+    row = station.outbox.rows(RecordKind.VERDICT, 1, 1, 1)[0]
+    content = json.loads(row.payload)
+    store = FileStore(tmp_path / "mes.db", None, 1)
+    store.keep([replace(arrived(1, content["id"]), journal=station.journal.journal)])
+    station.close()
+    rounds, deadline_s = list[int](), time.monotonic() + GENEROUS_S
+
+    def done() -> bool:
+        if listener.has_listened and len(rounds) < 3 * MAX_ASKED:
+            rounds.append(1)
+            if len(rounds) == 3 * MAX_ASKED:
+                relaying(running_broker.url, publisher=reported)
+        assert time.monotonic() < deadline_s
+        return len(kept(tmp_path / "mes.db")) == 3
+
+    listener = Listener(
+        settings=MqttSettings(url=running_broker.url),
+        wanted=ListenOptions(),
+        store=store,
+        clock_s=lambda: time.monotonic() + 3600.0 * len(rounds),  # an hour a round, in the night
+    )
+    listener.run(done)
+    assert "LOST" not in caplog.text
 
 
 def _rate_limited(events: list[Event]) -> list[Event]:
