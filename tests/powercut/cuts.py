@@ -1,22 +1,22 @@
 """Cuts the power after every call of a day, and has the product open its journal each time.
 
 As a program: ``python -m tests.powercut.cuts SEED VERDICTS [EVERY] [DAYS]``; the cut of every
-EVERY-th call is tried, and always those around each sync. Several days, of SEED and the seeds after
-it, are cut side by side. Ends with 1 when a promise was broken.
+EVERY-th call is tried, and always those around each sync and of each change of the database itself.
+Several days, of SEED and the seeds after it, are cut side by side. Ends with 1 when a promise was
+broken.
 
 What a cut leaves is opened once for each different disk: the product finds the same in the same
 bytes. Each cut is held to what had been promised by then.
 """
 
 import hashlib
-import json
 import os
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ from edge.journal.outbox import Outbox
 from edge.journal.query import Query, query
 from edge.journal.verification import verify_chain
 from edge.system.processor import usable_cores
-from tests.powercut.day import digest
+from tests.powercut.day import digest, given_up
 from tests.powercut.disk import Content, Disk
 from tests.powercut.trace import MARKS, Call, build_tracer, calls, run_traced, traced
 from tests.support.journaling import verdict
@@ -67,12 +67,14 @@ class Promised:
         committed: digest of each payload, by kind and number.
         positions: of these.
         settled: positions that the broker had, so that retention may remove them.
+        given_up: numbers of verdicts that events of these say were dropped from a full journal.
     """
 
     journals: list[str] = field(default_factory=list)
     committed: dict[tuple[str, int], str] = field(default_factory=dict)
     positions: dict[tuple[str, int], int] = field(default_factory=dict)
     settled: set[int] = field(default_factory=set)
+    given_up: set[int] = field(default_factory=set)
 
     def read(self, mark: str) -> None:
         words = mark.split()
@@ -86,6 +88,8 @@ class Promised:
                 self.positions[key] = int(words[3])
             case "settled":
                 self.settled.update(map(int, words[1:]))
+            case "given_up":
+                self.given_up.update(map(int, words[1:]))
 
 
 class Recording:
@@ -170,14 +174,14 @@ class Found:
     Attributes:
         journal: its UUID.
         rows: digest of each payload, by kind and number.
-        given_up: verdicts that events say were dropped from a full journal.
+        given_up: numbers of verdicts that events say were dropped from a full journal.
         waiting: positions that are to be sent.
         next_number: that the next verdict gets.
     """
 
     journal: str
     rows: dict[tuple[str, int], str]
-    given_up: frozenset[tuple[str, int]]
+    given_up: frozenset[int]
     waiting: frozenset[int]
     next_number: int
 
@@ -192,6 +196,7 @@ class Openings:
     Attributes:
         disks: that were opened.
         databases: that were read.
+        given_up: numbers of the verdicts that these say were dropped.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -200,6 +205,7 @@ class Openings:
         self._by_disk: dict[bytes, Found] = {}
         self._by_database: dict[bytes, Found] = {}
         self.disks = self.databases = 0
+        self.given_up: set[int] = set()
 
     def find(self, content: Content) -> Found:
         """Return what the product finds on a disk.
@@ -232,6 +238,7 @@ class Openings:
         assert report.fault is None, report.fault
         _remember(self._by_database, key, found)
         self.databases += 1
+        self.given_up |= found.given_up
         return found
 
 
@@ -283,7 +290,7 @@ def _read(journal: Journal) -> Found:
     return Found(
         journal=journal.journal,
         rows={(row.kind.value, row.seq): digest(row.payload) for row in rows},
-        given_up=frozenset(_given_up(row.payload for row in rows)),
+        given_up=frozenset(number for row in rows for number in given_up(row.payload)),
         waiting=frozenset(waiting),
         next_number=added.seq,
     )
@@ -300,7 +307,9 @@ def check(found: Found, promised: Promised) -> None:
     for key, expected in promised.committed.items():
         kept = found.rows.get(key)
         if kept is None:
-            gone = promised.positions[key] in promised.settled or key in found.given_up
+            kind, number = key
+            dropped = number in found.given_up or number in promised.given_up
+            gone = promised.positions[key] in promised.settled or (kind == "verdict" and dropped)
             assert gone, f"{key} was committed and is lost"
         else:
             assert kept == expected, f"{key} is not what was committed"
@@ -314,16 +323,6 @@ def check(found: Found, promised: Promised) -> None:
     assert found.next_number > newest, f"{found.next_number} is given twice"
 
 
-def _given_up(payloads: Iterator[bytes]) -> Iterator[tuple[str, int]]:
-    """Return the verdicts that events say were dropped from a full journal."""
-    for payload in payloads:
-        if b"verdicts_dropped" not in payload:
-            continue
-        for part in json.loads(payload)["data"]["ranges"].split():
-            first, last = map(int, part.split("-"))
-            yield from (("verdict", seq) for seq in range(first, last + 1))
-
-
 @dataclass(slots=True)
 class Tried:
     """What was done.
@@ -334,6 +333,7 @@ class Tried:
         disks: that were opened, each different from the others.
         databases: that were found on them and read, each different from the others.
         verdicts: promised at the end.
+        given_up: of these, dropped from a full journal and named in an event.
     """
 
     points: int = 0
@@ -341,6 +341,7 @@ class Tried:
     disks: int = 0
     databases: int = 0
     verdicts: int = 0
+    given_up: int = 0
 
     def add(self, other: "Tried") -> None:
         self.points += other.points
@@ -348,12 +349,13 @@ class Tried:
         self.disks += other.disks
         self.databases += other.databases
         self.verdicts += other.verdicts
+        self.given_up += other.given_up
 
     def __str__(self) -> str:
         return (
-            f"{self.verdicts} verdicts committed, {self.points} cut points, "
-            f"{self.opened.total()} cuts, {self.disks} different disks opened, "
-            f"{self.databases} different databases read"
+            f"{self.verdicts} verdicts committed, {self.given_up} of them given up, "
+            f"{self.points} cut points, {self.opened.total()} cuts, "
+            f"{self.disks} different disks opened, {self.databases} different databases read"
         )
 
 
@@ -361,20 +363,23 @@ def try_cuts(recording: Recording, seed: int, every: int = 1, again: int = 40) -
     """Cut after the calls of a recording.
 
     After each sync, whatever ``every`` is: nothing kept but what is confirmed. After each
-    ``every``-th call: all kept, the newest write torn, any sectors of what is not confirmed; and
-    after each ``again``-th of these a second time, while the journal is opened.
+    ``every``-th call, and each that changes the database itself: all kept, the newest write torn,
+    any sectors of what is not confirmed; and after each ``again``-th of these a second time, while
+    the journal is opened.
 
     Raises:
         AssertionError: with the call and the kind of cut.
     """
     disk = Disk(recording.root, ignored=(SHARED_MEMORY, MARKS))
     promised, done, openings = Promised(), Tried(), Openings(recording)
-    marks, text = -1, b""
+    names: dict[int, str] = {}
+    text, thorough = b"", 0
     with OpensAgain(recording) as opens_again:
         for number, call in enumerate(calls(recording.trace)):
-            if call.what in "Oo" and call.content.endswith(f"/{MARKS}".encode()):
-                marks = call.descriptor
-            if call.what == "w" and call.descriptor == marks:
+            if call.what in "Oo":
+                names[call.descriptor] = Path(call.content.decode()).name
+            name = names.get(call.descriptor) if call.what in "wts" else None
+            if call.what == "w" and name == MARKS:
                 *lines, text = (text + call.content).split(b"\n")
                 for line in lines:
                     promised.read(line.decode())
@@ -385,7 +390,8 @@ def try_cuts(recording: Recording, seed: int, every: int = 1, again: int = 40) -
             kinds: dict[str, Callable[[], Content]] = (
                 {"confirmed": disk.confirmed} if call.what == "s" else {}
             )
-            if done.points % every == 0:
+            if done.points % every == 0 or (name == DATABASE and call.what in "wt"):
+                thorough += 1
                 kinds |= {
                     "all kept": disk.all_kept,
                     "torn": partial(disk.torn, chance),
@@ -396,7 +402,7 @@ def try_cuts(recording: Recording, seed: int, every: int = 1, again: int = 40) -
                     left = make()
                     check(openings.find(left), promised)
                     done.opened[kind] += 1
-                    if kind == "reordered" and done.points % (every * again) == 0:
+                    if kind == "reordered" and thorough % again == 0:
                         recording.lay(left, chance)
                         opening = Disk(recording.root, (SHARED_MEMORY,), left)
                         for second in opens_again.opened():
@@ -409,6 +415,7 @@ def try_cuts(recording: Recording, seed: int, every: int = 1, again: int = 40) -
                     raise
     done.disks, done.databases = openings.disks, openings.databases
     done.verdicts = sum(kind == "verdict" for kind, _ in promised.committed)
+    done.given_up = len(openings.given_up)
     return done
 
 

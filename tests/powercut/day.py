@@ -11,11 +11,13 @@ kill, once so many verdicts are committed.
 
 import ctypes
 import hashlib
+import json
 import os
 import random
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from edge.journal.bounds import Bounds, Overflow
@@ -28,13 +30,21 @@ from tests.powercut.trace import MARKS
 from tests.support.journaling import event, verdict
 
 # Small, so that it gets full, and is checked in milliseconds.
-BOUNDS = Bounds(max_rows=300, retention_days=0.02, overflow=Overflow.DROP_OLDEST_OK)
+BOUNDS = Bounds(max_rows=60, retention_days=0.02, overflow=Overflow.DROP_OLDEST_OK)
 # An hour of the day lasts a hundredth of a second of ours.
 SPEED = 360_000
 
 
 def digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()[:16]
+
+
+def given_up(payload: bytes) -> Iterator[int]:
+    """Return the numbers of the verdicts that an event says were dropped from a full journal."""
+    if b"verdicts_dropped" in payload:
+        for part in json.loads(payload)["data"]["ranges"].split():
+            first, last = map(int, part.split("-"))
+            yield from range(first, last + 1)
 
 
 class Day:
@@ -73,14 +83,18 @@ class Day:
 
     def settle(self, share: float) -> None:
         """Acknowledge some of what waits, as a broker does; few are refused for good."""
-        waiting = [
-            row.position
+        rows = [
+            row
             for kind in RecordKind
             for row in self._outbox.pending(kind, 0, 500)
             if self._chance.random() < share
         ]
+        waiting = [row.position for row in rows]
         refused = [one for one in waiting if self._chance.random() < 0.01]
         self.mark("settled " + " ".join(map(str, waiting)))
+        # What says so may be removed from now on.
+        if dropped := [number for row in rows for number in given_up(row.payload)]:
+            self.mark("given_up " + " ".join(map(str, dropped)))
         for one in refused:
             self.writer.mark_dead_letter(one, "refused")
         self.writer.acknowledge(set(waiting) - set(refused))
@@ -104,7 +118,7 @@ def main(folder: str, seed: str, verdicts: str, first: str, synchronous: str) ->
         count = min(chance.choice((1, 2, 5, 12)), wanted - day.committed)
         day.burst(n, count)
         n += count
-        if chance.random() < 0.02:
+        if chance.random() < 0.05:
             share = chance.choice((0.0, 0.5, 0.9, 1.0))  # the broker is away, slow, or well
         if chance.random() < 0.2:
             day.writer.flush(60.0)
