@@ -101,7 +101,7 @@ def _name_other_view(before: RecipeVersion, version: RecipeVersion) -> None:
     spec = load_bundle(version.model).manifest.input
     if spec.locator is not None or load_bundle(before.model).manifest.input.locator is not None:
         return  # their crops lie on the part that they find
-    view = make_view(before)
+    view = make_view(before, mask=before.mask)
     other = [("crop", view.crop != spec.crop), ("mask", view.areas != spec.areas)]
     if named := " and ".join(name for name, differs in other if differs):
         log.warning(

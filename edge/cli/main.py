@@ -387,7 +387,9 @@ def _run_teach(
     # OpenVINO, OpenCV and numba
     from edge.bundle.signing import ask_password
     from edge.cli.teach import TeachCommand, run_teach
+    from edge.station.recording.journal_folder import journal_folder_seen_from
 
+    own = settings if options.recipes is None else None  # the folder is the station's
     if settings is not None and options.output is None:
         _check_name(settings, options.teach)
     run_teach(
@@ -411,6 +413,8 @@ def _run_teach(
             reference=options.reference,
             roi=options.roi,
             scale=options.scale,
+            station=own,
+            journal=journal_folder_seen_from(options.config, own) if own is not None else None,
         ),
         print_line,
     )

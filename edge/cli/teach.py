@@ -9,11 +9,15 @@ from edge.atomic_files import check_writable, write_all
 from edge.bundle.bounds import MAX_NAME_LENGTH
 from edge.bundle.input_spec import AlignMode, Crop, Locator
 from edge.bundle.mask_file import read_mask_file
+from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError
 from edge.recipes.content import RecipeContent, follow_up, read_product_settings
 from edge.recipes.folder import RecipeFolder, RecipeVersion, taught_place, use_command
 from edge.recipes.names import recipe_name
 from edge.redaction import one_line
+from edge.settings.layers import with_recipe
+from edge.settings.overrides import Overrides
+from edge.settings.station import Settings
 from edge.teaching.build import Alignment, BuildOrder, BuiltModel, build
 from edge.teaching.guarantees import guarantee_sentence
 from edge.teaching.images import ReadImages, find_images
@@ -45,6 +49,8 @@ class TeachCommand:
         align: how the part is found, ``none`` for not at all; None as in the version in force.
         reference, roi: the image that shows the part, and where; None of it are found.
         scale: share by which the part may be larger or smaller than there; None is 0.
+        station, journal: whose recipe it is, and where its journal lies: what was drawn at its page
+            counts; None of a folder without a station.
     """
 
     name: str
@@ -66,6 +72,8 @@ class TeachCommand:
     reference: Path | None = None
     roi: tuple[int, ...] | None = None
     scale: float | None = None
+    station: Settings | None = None
+    journal: Path | None = None
 
 
 def run_teach(command: TeachCommand, emit: Callable[[str], None]) -> None:
@@ -113,7 +121,8 @@ def _product(command: TeachCommand) -> tuple[RecipeContent, ProductView]:
         name, recipes = recipe_name(name), RecipeFolder(command.recipes)
         if recipes.in_force(name) is not None:
             version = recipes.load(name)
-            before, view = version.content, make_view(version, public_key)
+            before = version.content
+            view = make_view(version, public_key, mask=_mask_in_force(command, version))
     else:
         name = "taught"  # a bundle may be called what no recipe may
     if command.align == "none":
@@ -128,6 +137,21 @@ def _product(command: TeachCommand) -> tuple[RecipeContent, ProductView]:
     if command.mask is not None:
         view = replace(view, areas=read_mask_file(command.mask))
     return content, view
+
+
+def _mask_in_force(command: TeachCommand, version: RecipeVersion) -> Path | None:
+    """Return the mask of a version, or what was drawn at the station's page in its place.
+
+    Raises:
+        ConfigurationError: what was drawn cannot be read.
+    """
+    if command.station is None or command.journal is None:
+        return version.mask
+    settings = Overrides.beside(command.journal).laid_over(
+        with_recipe(command.station, version), recipe=Recipe(version.name, version.version)
+    )
+    mask = settings.decision.mask
+    return Path(mask) if mask is not None else None
 
 
 def _alignment(command: TeachCommand) -> Alignment | None:

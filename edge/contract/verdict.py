@@ -108,6 +108,7 @@ class PartIdentity:
         triggered_utc_ns: wall-clock time of the trigger.
         deadline_ms: from the trigger to the decision; None takes the station's own, which counts
             from the image.
+        names_recipe: the trigger named the recipe; else it is the one that was chosen then.
     """
 
     part_id: str | None
@@ -117,6 +118,7 @@ class PartIdentity:
     triggered_ns: int
     triggered_utc_ns: int
     deadline_ms: float | None = None
+    names_recipe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,13 @@ class Verdict:
         if self.part is not None:
             return self.part.recipe
         return identity.recipe if identity is not None else None
+
+    @property
+    def named_recipe(self) -> Recipe | None:
+        """The recipe that the code on the part or its trigger names; None where neither does."""
+        if self.code_recipe is not None:
+            return self.code_recipe
+        return self.part.recipe if self.part is not None and self.part.names_recipe else None
 
     @property
     def part_id(self) -> str | None:
@@ -283,6 +292,7 @@ def payload(
         record["locator"] = _locator(inspection.located)
     if inspection.zones:
         record["zones"] = [_zone(zone) for zone in inspection.zones]
+        record["shared_raw_score"] = inspection.shared_score
     _shorten(record)
     return record
 

@@ -279,6 +279,7 @@ NotTakenKind = Literal[
     "incomplete",
     "other_size",
     "other_product",
+    "names_differ",
     "repeated",
     "unsuitable",
     "disk",

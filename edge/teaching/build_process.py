@@ -53,15 +53,18 @@ MODEL_XML = "model.xml"
 
 
 class RecipeAt(Section):
-    """Where a version of a recipe lies.
+    """Where a version of a recipe lies, and what is set for it.
 
     Attributes:
         folder: of all recipes.
+        mask: file that is in force for it, of the version or drawn at the page; None for that of
+            its bundle.
     """
 
     folder: str
     name: str
     version: int
+    mask: str | None = None
 
 
 class AlignmentRequest(Section):
@@ -329,7 +332,12 @@ def _view_before(asked: BuildRequest) -> ProductView:
         return ProductView()
     recipes = RecipeFolder(Path(asked.like.folder))
     version = recipes.load(asked.like.name, asked.like.version)
-    return make_view(version, Path(asked.public_key) if asked.public_key else None)
+    mask = asked.like.mask
+    return make_view(
+        version,
+        Path(asked.public_key) if asked.public_key else None,
+        mask=Path(mask) if mask is not None else None,
+    )
 
 
 def _held_against(

@@ -44,14 +44,19 @@ class ProductView:
         return self if self.locator is None else ProductView()
 
 
-def make_view(version: RecipeVersion, public_key: Path | None = None) -> ProductView:
+def make_view(
+    version: RecipeVersion, public_key: Path | None = None, *, mask: Path | None
+) -> ProductView:
     """Return how a version of a recipe looks at its product, so that the next one does it alike.
+
+    Args:
+        mask: the file that is in force for it, of the version or of the page; None for that of its
+            bundle.
 
     Raises:
         StationError: bundle or mask cannot be read.
     """
     spec = load_bundle(version.model, public_key).manifest.input
-    mask = version.mask
     return ProductView(
         crop=version.content.camera.crop or spec.crop,
         areas=read_mask_file(mask) if mask is not None else spec.areas,

@@ -23,6 +23,7 @@ RefusalKind = Literal[
     "no_candidate",
     "no_reason",
     "struck_since",
+    "version_since",
     # Of a build.
     "unusable_images",
     "part_not_found",

@@ -25,6 +25,8 @@ from edge.hmi.contents import TeachingStatus
 from edge.hmi.station_end.teaching.teaching import Teaching, TeachingServices
 from edge.imaging.frame import Frame, FrameStatus, Pixels
 from edge.recipes.folder import RecipeFolder
+from edge.settings.layers import SettingsLayers
+from edge.settings.overrides import Overrides
 from edge.settings.station import Settings
 from tests.support.page_station import wait_until
 from tests.support.sample_verdict import sample_verdict
@@ -38,6 +40,7 @@ class TeachingBench:
     Attributes:
         folder: of the journal, where teaching keeps its files.
         recipes: what is released is put in force there.
+        masks: what is drawn at the page.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class TeachingBench:
         )
         self.folder = folder / "journal"
         self.recipes = RecipeFolder(folder / "recipes")
+        self.masks = Overrides.beside(self.folder).masks
         self.teaching = Teaching(
             TeachingServices(
                 settings=settings,
@@ -65,7 +69,7 @@ class TeachingBench:
                 choose_recipe=self._choose,
                 recipe=lambda: None,
                 of_settings=lambda: Recipe("bolt", 1),
-                threshold=lambda: 0.0,
+                settings_of=SettingsLayers(settings, lambda: settings, self.folder).of,
                 record_event=lambda _: None,
             )
         )

@@ -22,8 +22,8 @@ from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.inspector import Inspector
 from edge.inspection.self_test import self_test
 from edge.recipes.errors import RecipeError, RecipeUnknown
-from edge.recipes.folder import RecipeListing
-from edge.settings.layers import SettingsLayers, chosen_recipe
+from edge.recipes.folder import RecipeListing, RecipeVersion
+from edge.settings.layers import SettingsLayers, chosen_recipe, with_recipe
 from edge.settings.overrides import ModelInForce
 from edge.settings.released import ReleasedSettings
 from edge.settings.station import Settings
@@ -434,26 +434,30 @@ class ModelManager:
                 folder.restore(name, in_force)
                 raise
 
-    def candidate(self, path: Path) -> Inspector:
+    def settings_of(self, recipe: Recipe) -> Settings:
+        """Return the settings by which parts of a recipe are decided, with those of the page.
+
+        Raises:
+            StationError: it is not there, or what was set cannot be read.
+        """
+        if recipe == self.recipe:
+            return self.settings
+        if self._layers is None:
+            raise RecipeUnknown(f"this station has one model and no {recipe}.")
+        return self._layers.of(recipe)
+
+    def candidate(self, version: RecipeVersion) -> Inspector:
         """Load a model that is not in force, for a thread that judges parts beside the line.
 
-        Args:
-            path: of its bundle; what the settings say of another product does not count for it.
+        It decides as it would in force: what is set for another product does not count for it.
 
         Raises:
             BundleError, ModelError: it must not inspect.
         """
-        settings = self.settings
-        own = {"image_threshold": None, "pixel_threshold": None, "mask": None}
-        alone = {"path": str(path), "threads": 1, "objective": "latency"}
-        settings = settings.model_copy(
-            update={
-                "camera": settings.camera.model_copy(update={"crop": None}),
-                "model": settings.model.model_copy(update=alone),
-                "decision": settings.decision.model_copy(update=own),
-                "recipe": None,
-            }
-        )
+        assert self._layers is not None  # who teaches has recipes
+        settings, path = with_recipe(self._layers.base, version), version.model
+        alone = {"threads": 1, "objective": "latency"}
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update=alone)})
         loaded = load_configured(settings, path, tuning_path(None, path), Releases(None))
         return loaded.inspectors[0]
 

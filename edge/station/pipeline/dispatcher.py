@@ -131,4 +131,5 @@ def part_identity(part: Part) -> PartIdentity:
         triggered_ns=part.announced_ns,
         triggered_utc_ns=part.announced_utc_ns,
         deadline_ms=None if part.due_ns is None else (part.due_ns - part.announced_ns) / 1e6,
+        names_recipe=part.names_recipe,
     )

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from edge.bundle.input_spec import AlignMode, Crop
+from edge.bundle.input_spec import AlignMode, Areas, Crop, Zone
+from edge.bundle.loading import load_bundle, manifest_sha256
 from edge.cli.main import main as edge_run
 from edge.contract.verdict import Recipe
 from edge.errors import BundleError, StationError
@@ -38,12 +39,16 @@ from edge.hmi.contents import TeachingStatus
 from edge.imaging.content_hash import pixels_hash
 from edge.imaging.frame import Frame, FrameStatus, Pixels
 from edge.imaging.image_files import read_image
+from edge.inspection.decision import Reason
 from edge.journal.entries import RecordKind
 from edge.journal.query import Query, query
 from edge.recipes.content import RecipeContent
 from edge.recipes.errors import RecipeNameInvalid
 from edge.recipes.folder import RecipeFolder, taught_place
 from edge.recipes.taught import TAUGHT_FILE, Taught, read_taught
+from edge.settings.mask_overrides import MaskOverride
+from edge.station.handshake.part import Part, TriggerRequest, TriggerSource
+from edge.station.pipeline.dispatcher import part_identity
 from edge.teaching.refusals import TeachingNotPossible
 from tests.edge.hmi.test_hmi_browser import (
     DEMO,
@@ -57,7 +62,7 @@ from tests.edge.hmi.test_hmi_browser import (
 from tests.support.browser import browser
 from tests.support.page_station import GENEROUS_S, PageStation, wait_until
 from tests.support.recipes import copied_bundle
-from tests.support.sample_verdict import sample_verdict
+from tests.support.sample_verdict import GOOD, sample_verdict
 from tests.support.small_bundle import write_images
 from tests.support.small_teacher import write_small_teacher
 from tests.support.teaching_bench import KIM, TeachingBench
@@ -404,6 +409,84 @@ def test_a_part_whose_code_names_another_product_is_taught_only_one_by_one(
     assert refused.why_data == {"recipe": "bolt", "taught": "nut"}
     assert len(show("nut", good).images) == 1
     assert len(show(None, np.ascontiguousarray(good[::-1])).images) == 2
+
+
+def test_a_part_whose_trigger_names_another_product_is_taught_only_one_by_one(
+    tmp_path: Path, teacher: Path
+) -> None:
+    bench = TeachingBench(tmp_path, teacher, 9)
+    bench.begin()
+    good = read_image(DEMO / "frames" / "00_good.jpg")
+    bench.teaching.do(CaptureToTeach(body=TeachCaptureBody(automatic="every")), KIM)
+    shown = iter((good, good[::-1], good[:, ::-1], good[::-1, ::-1]))
+
+    def show(asked: str | None, reason: Reason = Reason.SCORE_BELOW) -> TeachingStatus:
+        pixels = np.ascontiguousarray(next(shown))
+        frame = Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0)
+        request = TriggerRequest(
+            trigger_id="1",
+            part_id=None,
+            recipe=Recipe(asked, 1) if asked is not None else None,
+            deadline_ms=None,
+            received_ns=0,
+            received_utc_ns=0,
+            source=TriggerSource.SOFTWARE,
+        )
+        part = part_identity(Part.announced(1, request, Recipe("bolt", 1)))
+        inspection = replace(GOOD, decision=replace(GOOD.decision, reason=reason))
+        bench.teaching.on_verdict(replace(sample_verdict(inspection, of=frame), part=part))
+        bench.teaching.look()
+        return bench.teaching.status()
+
+    refused = show("bolt")
+    assert (len(refused.images), refused.why_kind) == (0, "other_product")
+    assert refused.why_data == {"recipe": "bolt", "taught": "nut"}
+    refused = show("nut", Reason.RECIPE_MISMATCH)  # its code names another one
+    assert (len(refused.images), refused.why_kind) == (0, "names_differ")
+    assert len(show("nut").images) == 1
+    assert len(show(None).images) == 2  # inspected for the chosen one, as no name is given
+
+
+def draw(bench: TeachingBench, areas: Areas, name: str) -> MaskOverride:
+    """Draw mask and zones for the first version of ``nut``, as somebody does at the page."""
+    override = MaskOverride(
+        file=bench.masks.draw(areas, name),
+        model_sha256=manifest_sha256(bench.recipes.load("nut", 1).model) or "",
+        by="Kim",
+        utc="2026-01-01T00:00:00Z",
+    )
+    bench.masks.write(override, Recipe("nut", 1))
+    return override
+
+
+def test_what_was_drawn_at_the_page_goes_into_the_next_version_that_is_taught(
+    tmp_path: Path, teacher: Path, bundle: Path
+) -> None:
+    bench = TeachingBench(tmp_path, teacher, 9)
+    images = write_images(tmp_path / "images", good=4, defective=1)
+    taught_recipe(bench.recipes, bundle, sorted(images.iterdir()))
+    zone = Zone(name="face", polygon=((10, 10), (70, 10), (70, 70), (10, 70)), threshold=1.5)
+    serial = ((90, 10), (150, 10), (150, 40), (90, 40))
+    areas = Areas(width=160, height=120, ignore=(serial,), zones=(zone,))
+    bench.folder.mkdir(exist_ok=True)
+    drawn = draw(bench, areas, "first")
+
+    bench.begin()
+    for path in sorted(images.glob("good*")):
+        assert bench.capture(read_image(path)) == ""
+    status = bench.build()
+    assert (status.phase, status.refused) == ("built", [])
+    draw(bench, areas.model_copy(update={"zones": ()}), "second")
+    with pytest.raises(TeachingNotPossible, match="its mask was changed") as refused:
+        bench.release()
+    assert (refused.value.kind, refused.value.data) == ("version_since", {"recipe": "nut"})
+    bench.masks.write(drawn, Recipe("nut", 1))
+    taught_recipe(bench.recipes, bundle, sorted(images.iterdir()))  # as a roll-out does
+    with pytest.raises(TeachingNotPossible, match="version 2 is in force"):
+        bench.release()
+    bench.recipes.put_in_force("nut", 1)
+    bench.release()
+    assert load_bundle(bench.recipes.load("nut").model).manifest.input.areas == areas
 
 
 def test_an_excluded_image_is_no_reference_of_a_part(tmp_path: Path, teacher: Path) -> None:

@@ -1,6 +1,7 @@
 """A threshold set at the page counts for the recipe it was set for, and for no other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from edge.hmi.actions import (
 )
 from edge.hmi.station_end.actions import ActionServices, PageActions
 from edge.recipes.content import RecipeContent, RecipeDecision
+from edge.recipes.folder import RecipeVersion
 from edge.settings.overrides import MAX_OVERRIDES, Override, Overrides, TooManyOverrides
 from edge.station.monitoring.health import Health
 from tests.support.recipe_site import RecipeSite
@@ -58,6 +60,21 @@ def thresholds(site: RecipeSite) -> dict[str, float]:
         model = site.model.recipes.load(site.layers.offered(name, None))
         found[name] = model.criteria.threshold
     return found
+
+
+def test_a_candidate_is_tried_by_what_its_own_product_sets(site: RecipeSite) -> None:
+    decision = RecipeDecision(guard_band=0.1)
+    add_recipe(site.folder, "pin", site.other, decision=decision)
+    site.model.choose_recipe("pin", None)
+    live = site.model.store.current.criteria
+    candidate = RecipeVersion(RecipeContent(name="cap", version=1), site.folder.load("cap").folder)
+    tried = site.model.candidate(candidate).criteria
+    assert (live.guard_band > 0.0, tried.guard_band) == (True, 0.0)
+
+    content = candidate.content.model_copy(update={"decision": decision})
+    site.model.choose_recipe("bottle", None)
+    tried = site.model.candidate(replace(candidate, content=content)).criteria
+    assert tried.guard_band == 0.1 * tried.image_scale.range
 
 
 def test_recipes_of_one_bundle_have_each_its_own_threshold_of_the_page(site: RecipeSite) -> None:

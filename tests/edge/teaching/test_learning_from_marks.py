@@ -127,7 +127,7 @@ def test_a_learned_version_is_built_again_bit_by_bit_of_what_its_folder_has(tmp_
                 seed=order.seed,
                 with_views=order.views,
                 check_good=order.check_good,
-                view=make_view(version),
+                view=make_view(version, mask=version.mask),
                 threshold=ThresholdChoice(ThresholdMethod.BALANCED, order.balanced),
             ),
             threads=1,

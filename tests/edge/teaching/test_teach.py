@@ -13,8 +13,10 @@ import yaml
 
 from edge.bundle.input_spec import Crop
 from edge.bundle.loading import load_bundle
+from edge.bundle.mask_file import read_mask_file
 from edge.cli.main import main as edge_run
 from edge.cli.sign import main as edge_sign
+from edge.contract.verdict import Recipe
 from edge.imaging.content_hash import pixels_hash
 from edge.imaging.frame import Frame
 from edge.imaging.image_files import read_image
@@ -22,6 +24,8 @@ from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspector
 from edge.recipes.folder import RecipeFolder
 from edge.recipes.taught import read_taught
+from edge.settings.mask_overrides import MaskOverride
+from edge.settings.overrides import Overrides
 from edge.teaching.build import BuildOrder, build
 from edge.teaching.teach import TeachingOrder
 from tests.edge.bundle.test_signature import make_keys
@@ -196,6 +200,21 @@ def test_crop_mask_and_camera_of_a_recipe_count_when_it_is_taught_and_ever_after
         frame = Frame(pixels=spoiled, number=0, captured_ns=0, captured_utc_ns=0)
         results.append(inspector.inspect(frame).decision.result.value)
     assert results == ["OK", "NOK"]
+
+    drawn = read_mask_file(mask).model_copy(update={"ignore": (((0, 0), (90, 0), (90, 90)),)})
+    masks = Overrides.beside(tmp_path / "journal").masks
+    masks.folder.parent.mkdir(exist_ok=True)
+    override = MaskOverride(
+        file=masks.draw(drawn, "drawn"),
+        model_sha256=bundles[0].sha256,
+        by="Kim",
+        utc="2026-01-01T00:00:00Z",
+    )
+    masks.write(override, Recipe("nut", 1))
+    assert edge_run(taught) == 0  # with what is drawn at the page for the version in force
+    taught_areas = load_bundle(folder.load("nut", 3).model).manifest.input.areas
+    assert taught_areas is not None
+    assert taught_areas.ignore == drawn.ignore
 
 
 def test_images_that_show_no_good_part_are_refused_by_name(

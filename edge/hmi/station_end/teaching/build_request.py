@@ -12,6 +12,7 @@ from edge.hmi.contents import CapturedImage
 from edge.hmi.station_end.teaching.folder import TeachingFolder
 from edge.hmi.station_end.teaching.session import TeachingSession
 from edge.recipes.folder import RecipeFolder, RecipeVersion
+from edge.settings.station import Settings
 from edge.settings.teach import TeachSettings
 from edge.teaching.build_process import AlignmentRequest, BuildRequest, RecipeAt
 from edge.teaching.refusals import TeachingNotPossible
@@ -22,15 +23,14 @@ class BuildSources:
     """What a build is made from, beside the session.
 
     Attributes:
-        recipe: what is inspected for, by the raw ``threshold``.
+        settings_of: by which parts of a version are decided, with what was set at the page.
     """
 
     teach: TeachSettings
     public_key: Path | None
     recipes: RecipeFolder
     folder: TeachingFolder
-    recipe: Callable[[], Recipe | None]
-    threshold: Callable[[], float]
+    settings_of: Callable[[Recipe], Settings]
 
 
 def build_request(
@@ -60,7 +60,7 @@ def build_request(
         max_false_rejects=asked.max_false_rejects,
         before=before,
         before_threshold=before_threshold,
-        like=_like(session, sources.recipes),
+        like=like_in_force(session.recipe, sources.recipes, sources.settings_of),
         alignment=alignment_request(asked.alignment, taught, sources.folder),
         line=str(sources.folder.line(build)) if session.inspected else None,
         folder=str(sources.folder.candidate(build)),
@@ -112,21 +112,30 @@ def version_in_force(recipes: RecipeFolder, recipe: str) -> RecipeVersion | None
     return recipes.load(recipe) if recipes.in_force(recipe) is not None else None
 
 
+def like_in_force(
+    recipe: str, recipes: RecipeFolder, settings_of: Callable[[Recipe], Settings]
+) -> RecipeAt | None:
+    """Return the version whose crop and mask count for the next one, too, as it is in force now.
+
+    Raises:
+        StationError: it cannot be read, or what was set for it.
+    """
+    version = version_in_force(recipes, recipe)
+    if version is None:
+        return None
+    settings = settings_of(Recipe(version.name, version.version))
+    return RecipeAt(
+        folder=str(recipes.path),
+        name=version.name,
+        version=version.version,
+        mask=settings.decision.mask,
+    )
+
+
 def _before(session: TeachingSession, sources: BuildSources) -> tuple[str | None, float | None]:
     """Return the model that the recipe has in force, and the threshold it decides by."""
     if not session.learning:
         return None, None
     version = sources.recipes.load(session.recipe)
-    threshold = version.content.decision.image_threshold
-    live = sources.recipe()
-    if live is not None and (live.id, live.version) == (version.name, version.version):
-        threshold = sources.threshold()
-    return str(version.model), threshold
-
-
-def _like(session: TeachingSession, recipes: RecipeFolder) -> RecipeAt | None:
-    """Return the version whose crop and mask count for the next one, too."""
-    version = version_in_force(recipes, session.recipe)
-    if version is None:
-        return None
-    return RecipeAt(folder=str(recipes.path), name=version.name, version=version.version)
+    settings = sources.settings_of(Recipe(version.name, version.version))
+    return str(version.model), settings.decision.image_threshold

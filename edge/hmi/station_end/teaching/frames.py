@@ -7,6 +7,7 @@ from edge.errors import FrameUnsuitable
 from edge.hmi.station_end.teaching.images import SessionImages
 from edge.hmi.station_end.teaching.session import NotTaken, TeachingSession
 from edge.imaging.frame import Frame, FrameStatus
+from edge.inspection.decision import Reason
 from edge.teaching.images import taught_image
 from edge.teaching.scene_change import look_at, scene_changed
 
@@ -67,13 +68,18 @@ def frame_fault(
 
 
 def other_product(session: TeachingSession, verdict: Verdict) -> NotTaken | None:
-    """Return that the code on a part names another product than is taught; else None."""
-    named = verdict.code_recipe
-    if named is None or named.id == session.recipe:
+    """Return that code or trigger of a part name another product than is taught; else None."""
+    named = verdict.named_recipe
+    if named is None:
         return None
-    return NotTaken(
-        "other_product",
-        f"the code on the part names recipe {named.id}, not {session.recipe}. Capture parts of "
-        "this product, or one by one.",
-        {"recipe": named.id, "taught": session.recipe},
-    )
+    if named.id != session.recipe:
+        return NotTaken(
+            "other_product",
+            f"the part's code or trigger names recipe {named.id}, not {session.recipe}. Capture "
+            "parts of this product, or one by one.",
+            {"recipe": named.id, "taught": session.recipe},
+        )
+    inspection = verdict.inspection
+    if verdict.code_recipe is None and inspection.decision.reason is Reason.RECIPE_MISMATCH:
+        return NotTaken("names_differ", inspection.detail)  # the code names another than the trigger
+    return None

@@ -9,9 +9,11 @@ from edge.hmi.contents import TeachingResult
 from edge.hmi.station_end.teaching.build_request import version_in_force
 from edge.hmi.station_end.teaching.folder import TeachingFolder
 from edge.hmi.station_end.teaching.session import TeachingSession
-from edge.recipes.content import MAX_NOTE, follow_up
+from edge.recipes.content import MAX_NOTE, RecipeContent, follow_up
 from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion, taught_place
 from edge.recipes.taught import TAUGHT_FILE
+from edge.teaching.build_process import RecipeAt
+from edge.teaching.refusals import TeachingNotPossible
 
 
 def publish_candidate(
@@ -34,18 +36,43 @@ def publish_candidate(
         for content, number in session.contents.items()
         if number in session.built_of
     }
-    known = version_in_force(recipes, session.recipe)
     candidate = folder.candidate(result.build)
     return recipes.publish(
-        follow_up(
-            session.recipe,
-            f"taught with {result.images} images: {comment}"[:MAX_NOTE],
-            known.content if known is not None else None,
-        ),
+        next_content(session.recipe, recipes, f"taught with {result.images} images: {comment}"),
         lambda version: _copy_bundle(candidate, version),
         public_key,
         images=taught,
         max_images=max_images,
+    )
+
+
+def next_content(recipe: str, recipes: RecipeFolder, note: str = "") -> RecipeContent:
+    """Return what the next version of a recipe says beside its model."""
+    known = version_in_force(recipes, recipe)
+    return follow_up(recipe, note[:MAX_NOTE], known.content if known is not None else None)
+
+
+def demand_like_built(session: TeachingSession, like: RecipeAt | None) -> None:
+    """Demand that what a candidate was built like, and compared with, is still in force.
+
+    Args:
+        like: what is in force now.
+
+    Raises:
+        TeachingNotPossible: a release, or somebody at the page, has replaced it since.
+    """
+    published = session.published
+    if like == session.built_like:
+        return
+    if like is not None and published is not None and like.version == published.version:
+        return  # of an attempt before
+    now = f"version {like.version}" if like is not None else "no version"
+    raise TeachingNotPossible(
+        f"after the candidate was built, another version of {session.recipe!r} was put in force "
+        f"or its mask was changed ({now} is in force): the candidate knows nothing of it. Build "
+        "it again.",
+        kind="version_since",
+        recipe=session.recipe,
     )
 
 

@@ -16,6 +16,7 @@ from edge.hmi.contents import (
 from edge.hmi.station_end.teaching.build import Build
 from edge.hmi.station_end.teaching.trial import TrialRun
 from edge.recipes.folder import RecipeVersion
+from edge.teaching.build_process import RecipeAt
 from edge.teaching.scene_change import Look
 
 
@@ -49,6 +50,7 @@ class TeachingSession:
         contradicted: images that people marked as the opposite of what they were taught as.
         builds: begun ones.
         building_of, built_of: numbers of the images of the build that runs, and of the candidate.
+        building_like, built_like: the version whose crop and mask they have; None without one.
         refused, refused_kind, refused_data: why the newest build came to nothing.
         published: version of the candidate, where it could not be put in force yet.
         inspected: newest parts of the recipe whose images are kept, to compare a candidate on.
@@ -75,6 +77,8 @@ class TeachingSession:
     builds: int = 0
     building_of: frozenset[int] = frozenset()
     built_of: frozenset[int] = frozenset()
+    building_like: RecipeAt | None = None
+    built_like: RecipeAt | None = None
     build: Build | None = None
     step: int = 0
     refused: list[str] = field(default_factory=list)

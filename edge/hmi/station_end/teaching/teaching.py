@@ -42,7 +42,12 @@ from edge.hmi.contents import (
     TeachingStatus,
 )
 from edge.hmi.station_end.teaching.build import Build
-from edge.hmi.station_end.teaching.build_request import BuildSources, aligned, build_request
+from edge.hmi.station_end.teaching.build_request import (
+    BuildSources,
+    aligned,
+    build_request,
+    like_in_force,
+)
 from edge.hmi.station_end.teaching.build_result import shown_result, with_scores
 from edge.hmi.station_end.teaching.folder import TeachingFolder, teaching_folder
 from edge.hmi.station_end.teaching.frames import (
@@ -53,12 +58,17 @@ from edge.hmi.station_end.teaching.frames import (
 )
 from edge.hmi.station_end.teaching.images import SessionImages
 from edge.hmi.station_end.teaching.marks import fill_with_marks
-from edge.hmi.station_end.teaching.release import publish_candidate, release_data
+from edge.hmi.station_end.teaching.release import (
+    demand_like_built,
+    next_content,
+    publish_candidate,
+    release_data,
+)
 from edge.hmi.station_end.teaching.session import NotTaken, TeachingSession
 from edge.hmi.station_end.teaching.trial import TrialRun
 from edge.imaging.content_hash import pixels_hash
 from edge.inspection.inspector import Inspector
-from edge.recipes.folder import RecipeFolder
+from edge.recipes.folder import RecipeFolder, RecipeVersion
 from edge.settings.station import Settings
 from edge.settings.teach import TeachSettings
 from edge.station.model.recipe_limits import demand_callable, demand_own_name
@@ -89,20 +99,21 @@ class TeachingServices:
     Attributes:
         settings: with the sections ``teach`` and ``recipes``.
         journal_folder: teaching keeps its files beside the journal.
-        candidate: loads a model that is not in force, for one thread.
+        candidate: loads a version that is not in force, for one thread.
         choose_recipe: changes over to a recipe by id and version, and puts it in force.
         of_settings: what the settings name for ``model.path``, which no recipe may be called.
-        recipe: what is inspected for, by the raw ``threshold``.
+        recipe: what is inspected for.
+        settings_of: by which parts of a version are decided, with what was set at the page.
         record_event: records who did what.
     """
 
     settings: Settings
     journal_folder: Path
-    candidate: Callable[[Path], Inspector]
+    candidate: Callable[[RecipeVersion], Inspector]
     choose_recipe: Callable[[str, int | str | None], Mapping[str, Datum]]
     recipe: Callable[[], Recipe | None]
     of_settings: Callable[[], Recipe | None]
-    threshold: Callable[[], float]
+    settings_of: Callable[[Recipe], Settings]
     record_event: Callable[[Event], None]
 
 
@@ -316,6 +327,7 @@ class Teaching:
             self._folder.begin_build(session.builds + 1, session.inspected)
             session.builds += 1
             session.building_of = frozenset(image.number for image in taught)
+            session.building_like = request.like
             session.step, session.refused, session.refused_kind = 0, [], ""
             session.capturing, session.asked = "off", 0
             self._wanting = session.wants_frames
@@ -328,8 +340,7 @@ class Teaching:
             public_key=self._public_key,
             recipes=self._recipes,
             folder=self._folder,
-            recipe=self._services.recipe,
-            threshold=self._services.threshold,
+            settings_of=self._services.settings_of,
         )
 
     def _try(self, running: bool, actor: Actor) -> TeachingChanged:
@@ -342,7 +353,9 @@ class Teaching:
                 return self._changed(session)
         if not trying:
             # As long as a start; other actions wait meanwhile, the line does not.
-            inspector = self._services.candidate(self._folder.model(result.build))
+            content = next_content(session.recipe, self._recipes)
+            candidate = RecipeVersion(content, self._folder.candidate(result.build))
+            inspector = self._services.candidate(candidate)
             with self._lock:
                 session.trial = TrialRun(inspector=inspector)
                 self._frames.clear()
@@ -377,6 +390,8 @@ class Teaching:
                     "images were excluded after the candidate was built from them. Build it again.",
                     kind="struck_since",
                 )
+            settings_of = self._services.settings_of
+            demand_like_built(session, like_in_force(session.recipe, self._recipes, settings_of))
             session.releasing = True
         try:
             return self._released(session, result, comment, actor)
@@ -574,7 +589,7 @@ class Teaching:
         if session.result is not None:
             self._folder.drop_build(session.result.build)
         session.trial = session.published = None
-        session.built_of = session.building_of
+        session.built_of, session.built_like = session.building_of, session.building_like
         session.images = with_scores(session.images, report.result)
         session.result = shown_result(session.builds, report.result)
         self._services.record_event(
