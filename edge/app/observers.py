@@ -74,7 +74,7 @@ def _teaching(
         choose_recipe=choose_recipe,
         recipe=lambda: model.recipe,
         of_settings=lambda: model.of_settings,
-        settings_of=model.settings_of,
+        recipe_settings=model.recipe_settings,
         record_event=sources.record_event,
     )
     return Teaching(services)

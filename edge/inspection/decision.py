@@ -43,6 +43,10 @@ class Reason(StrEnum):
     INTERNAL = "internal"
 
 
+# From the mildest to the most severe: of several decisions about a part the last one counts.
+SEVERITY = (Result.OK, Result.NOT_DECIDABLE, Result.NOK, Result.ERROR)
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     result: Result

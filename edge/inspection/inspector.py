@@ -47,6 +47,8 @@ class Inspection:
         decision: result and reason.
         detail: the reason in words, where there is more to say.
         score: raw image score; None unless computed.
+        shared_score: raw, the highest of what has no threshold of its own, which the part's is for;
+            None without zones, where ``score`` is that.
         normalized_score: in [0, 1] with the threshold at 0.5; for display and messages.
         threshold: raw image threshold the part was decided with.
         pixel_threshold: raw threshold of the regions.
@@ -69,6 +71,7 @@ class Inspection:
     pixel_threshold: float
     detail: str = ""
     score: float | None = None
+    shared_score: float | None = None
     normalized_score: float | None = None
     decided_map: NDArray[np.float32] | None = field(default=None, repr=False)
     map_box: Box | None = None
@@ -215,6 +218,7 @@ class Inspector:
             threshold=criteria.threshold,
             pixel_threshold=criteria.pixel_threshold,
             score=score,
+            shared_score=predicted.prediction.score if zones else None,
             normalized_score=_normalized(score, criteria.image_scale),
             decided_map=anomaly_map,
             map_box=predicted.box,

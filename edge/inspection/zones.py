@@ -11,11 +11,9 @@ from edge.bundle.input_spec import Zone
 from edge.imaging.frame import Box
 from edge.inspection.areas import AreaScore, CountedAreas
 from edge.inspection.criteria import DecisionCriteria
-from edge.inspection.decision import Decision, Result, decide
+from edge.inspection.decision import SEVERITY, Decision, Result, decide
 from edge.inspection.normalization import ScoreScale, normalize
 from edge.inspection.regions import MAX_REGIONS, Region, enlarge, find_regions
-
-_SEVERITY = (Result.OK, Result.NOT_DECIDABLE, Result.NOK, Result.ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +71,7 @@ def decide_areas(scores: Sequence[AreaScore], criteria: DecisionCriteria) -> Are
                     normalized_score=float(normalize(np.asarray(score), scale)),
                 )
             )
-    worst = max(decided, key=lambda one: (_SEVERITY.index(one[1].result), one[0]))
+    worst = max(decided, key=lambda one: (SEVERITY.index(one[1].result), one[0]))
     return AreasDecision(
         decision=worst[1], score=worst[0], zones=tuple(zones), detail=_named(zones)
     )

@@ -69,7 +69,7 @@ class TeachingBench:
                 choose_recipe=self._choose,
                 recipe=lambda: None,
                 of_settings=lambda: Recipe("bolt", 1),
-                settings_of=SettingsLayers(settings, lambda: settings, self.folder).of,
+                recipe_settings=SettingsLayers(settings, lambda: settings, self.folder).of,
                 record_event=lambda _: None,
             )
         )

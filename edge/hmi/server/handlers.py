@@ -303,11 +303,14 @@ class Handlers:
         threshold = parsed_query(PreviewQuery, request.query_params).image_threshold
         if app.view.status is None:
             raise RequestRefused(503, "the station has sent no status yet.")
-        model = app.view.status.model
+        model, mask = app.view.status.model, app.view.mask
+        zones = mask.zones if mask is not None else []
+        own_zones = {zone.name for zone in zones if zone.threshold is not None}
 
         def tried() -> ThresholdPreview:
             rows = app.parts.last_decided(model.sha256, PARTS)
-            return preview(rows, threshold, model.guard_band, app.parts.feedback())
+            feedback = app.parts.feedback()
+            return preview(rows, threshold, model.guard_band, feedback, own_zones=own_zones)
 
         async with app.guard.reading(request):
             return json_reply(await run_in_threadpool(tried))

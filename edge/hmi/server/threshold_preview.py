@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 from edge.contract.image_source import image_name
 from edge.hmi.server.answer_models import FeedbackRecord, FlippedPart, MarkOutcome, ThresholdPreview
-from edge.inspection.decision import Result, decide
+from edge.inspection.decision import SEVERITY, Result, decide
 from edge.inspection.tolerance import rate_interval
 from edge.journal.entries import JournalRow
 
@@ -19,6 +20,8 @@ def preview(
     threshold: float,
     guard_band: float,
     feedback: Mapping[int, FeedbackRecord],
+    *,
+    own_zones: Set[str] = frozenset(),
 ) -> ThresholdPreview:
     """Decide journalled raw scores again.
 
@@ -27,6 +30,7 @@ def preview(
         threshold: raw, to be tried.
         guard_band: half-width of the undecided band in raw units.
         feedback: how people marked parts, by ``seq``.
+        own_zones: zones in force with a threshold of their own, which decide as before.
 
     Returns:
         Counts before and after, the parts that change, and how the marked ones would fare.
@@ -39,9 +43,9 @@ def preview(
     for row in rows:
         content = json.loads(row.payload)
         score, was = content["raw_score"], content["result"]
-        if score is None:  # no number, no decision by a threshold
+        now = _decided(content, threshold, guard_band, own_zones)
+        if now is None:
             continue
-        now = decide(score, threshold, guard_band).result.value
         before[was] += 1
         after[now] += 1
         mark = feedback[row.seq].mark if row.seq in feedback else None
@@ -77,3 +81,25 @@ def preview(
             for mark, (marked, right) in marks.items()
         },
     )
+
+
+def _decided(
+    content: Mapping[str, Any], threshold: float, guard_band: float, own_zones: Set[str]
+) -> str | None:
+    """Return how a part would be decided; None where no number is known that a threshold decides.
+
+    The recorded score of a part with zones is that of the area that decided, moved to the part's
+    threshold: another threshold changes nothing of what a zone decides by its own.
+    """
+    score, zones = content["raw_score"], content.get("zones", ())
+    if score is None:
+        return None
+    if zones:
+        score = content.get("shared_raw_score")
+        if score is None:  # of a version that did not record it
+            return None
+    results = [decide(score, threshold, guard_band).result]
+    for zone in zones:
+        own = zone["name"] in own_zones or zone["raw_threshold"] != content["raw_threshold"]
+        results += [Result(zone["result"])] if own else []
+    return max(results, key=SEVERITY.index).value

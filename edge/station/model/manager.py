@@ -434,7 +434,7 @@ class ModelManager:
                 folder.restore(name, in_force)
                 raise
 
-    def settings_of(self, recipe: Recipe) -> Settings:
+    def recipe_settings(self, recipe: Recipe) -> Settings:
         """Return the settings by which parts of a recipe are decided, with those of the page.
 
         Raises:

@@ -43,7 +43,11 @@ class DriftMonitor:
         if self._detector is None or identity.model_sha256 != self._model:
             return  # also of a part of another recipe, whose scores have another scale
         inspection = verdict.inspection
-        found = self._detector.observe(inspection.score, inspection.decision.result)
+        score = inspection.score
+        if inspection.shared_score is not None:
+            # As in training: where a zone decided by its own threshold, its score is moved.
+            score = inspection.shared_score
+        found = self._detector.observe(score, inspection.decision.result)
         if found is None:
             return
         alarmed = isinstance(found, Alarm)

@@ -85,7 +85,7 @@ def test_every_field_is_in_the_schema_and_every_required_one_is_sent() -> None:
     content = sent(verdict())
     # Only of models that look for the part, or have zones: tests/edge/inspection/test_alignment.py
     # and test_areas.py.
-    always = set(SCHEMA["properties"]) - {"locator", "zones"}
+    always = set(SCHEMA["properties"]) - {"locator", "zones", "shared_raw_score"}
     assert set(content) == always >= set(SCHEMA["required"])
     for name in ("image", "frame", "time", "duration_ms", "model"):
         described = SCHEMA["properties"][name]

@@ -1,5 +1,6 @@
 """Masks and zones of the page: what counts after one is drawn, for which model and recipe."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 
 from edge.bundle.input_spec import Areas, Zone
+from edge.bundle.manifest import ScoreStatistics
 from edge.bundle.mask_file import make_runs, mask_content, read_mask_file
-from edge.contract.verdict import Recipe
+from edge.contract.encoding import to_json
+from edge.contract.event import Event
+from edge.contract.verdict import Recipe, payload
 from edge.errors import ConfigurationError, StationError
 from edge.hmi.actions import (
     Actor,
@@ -20,14 +24,21 @@ from edge.hmi.actions import (
     ThresholdBody,
 )
 from edge.hmi.masks import Drawing, MaskInForce, Stroke
+from edge.hmi.server.threshold_preview import preview
 from edge.hmi.station_end.actions import ActionServices, PageActions
-from edge.imaging.frame import Frame
+from edge.imaging.frame import Frame, Pixels
+from edge.inspection.criteria import Limits, decision_criteria
 from edge.inspection.decision import Result
+from edge.inspection.inspector import Inspection
+from edge.journal.entries import JournalRow, RecordKind
+from edge.settings.drift import DriftSettings
 from edge.settings.overrides import Overrides
+from edge.station.monitoring.drift_monitor import DriftMonitor
 from edge.station.monitoring.health import Health
 from tests.support.recipe_site import RecipeSite
 from tests.support.recipes import add_recipe
-from tests.support.small_bundle import IMAGE_THRESHOLD, defective_image
+from tests.support.sample_verdict import IDENTITY, sample_verdict
+from tests.support.small_bundle import IMAGE_THRESHOLD, defective_image, good_image
 
 KIM = Actor("Kim", "127.0.0.1")
 # The defect of ``defective_image``, with room around it.
@@ -77,9 +88,17 @@ class Drawer:
 
     def result(self) -> Result:
         """Inspect the defective image."""
+        return self.inspect(defective_image()).decision.result
+
+    def inspect(self, pixels: Pixels, threshold: float | None = None) -> Inspection:
+        """Inspect an image, perhaps by another threshold than the one in force."""
         model = self.site.model.store.current
-        frame = Frame(pixels=defective_image(), number=1, captured_ns=0, captured_utc_ns=0)
-        return model.inspectors[0].inspect(frame).decision.result
+        inspector = model.inspectors[0]
+        if threshold is not None:
+            limits = Limits(image_threshold=threshold, areas=model.criteria.input.areas)
+            inspector = inspector.deciding_by(decision_criteria(model.bundle.manifest, limits))
+        frame = Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0)
+        return inspector.inspect(frame)
 
 
 def test_a_drawing_counts_at_once_and_after_a_restart_and_can_be_taken_back(
@@ -138,6 +157,55 @@ def test_a_zone_decides_by_its_own_limit_and_the_rest_by_that_of_the_part(
     drawer.draw(zones=[{**zone, "threshold": 50.0}])
     assert drawer.result() is Result.NOK
     assert [zone.name for zone in drawer.mask.zones] == ["label"]
+
+
+def test_a_preview_decides_parts_with_zones_as_the_line_does(site: RecipeSite) -> None:
+    drawer = Drawer(site)
+    zone = {"name": "label", "polygon": OVER_DEFECT}
+    for limit in (50.0, 115.0, 500.0, None, IMAGE_THRESHOLD):
+        drawer.draw(IMAGE_THRESHOLD, zones=[{**zone, "threshold": limit}])
+        own_zones = {one.name for one in drawer.mask.zones if one.threshold is not None}
+        for pixels in (good_image(), defective_image()):
+            content = payload(sample_verdict(drawer.inspect(pixels)), IDENTITY, None)
+            row = JournalRow(
+                position=1,
+                kind=RecordKind.VERDICT,
+                seq=1,
+                result=content["result"],
+                part_id=None,
+                payload=to_json(content).encode(),
+                created_utc_ns=0,
+                acknowledged=True,
+                dead=None,
+            )
+            for threshold in (1.0, 10.0, 60.0, 1e5):
+                shown = preview([row], threshold, 0.0, {}, own_zones=own_zones)
+                line = drawer.inspect(pixels, threshold).decision.result.value
+                assert shown.after == {line: 1}, (limit, threshold)
+
+
+def test_a_zone_near_its_own_limit_is_no_drift(site: RecipeSite) -> None:
+    drawer, events = Drawer(site), list[Event]()
+    seen = [drawer.inspect(good_image(number)).score or 0.0 for number in range(100)]
+    shares = tuple(number / 99 for number in range(100))
+    bundle = site.model.current_bundle()
+    manifest = bundle.manifest.model_copy(
+        update={
+            "statistics": ScoreStatistics(probabilities=shares, scores=tuple(sorted(seen))),
+            "threshold": bundle.manifest.threshold.model_copy(update={"good_count": 100}),
+        }
+    )
+    learned = replace(bundle, manifest=manifest)
+    drawer.draw(
+        IMAGE_THRESHOLD, zones=[{"name": "a", "polygon": ELSEWHERE, "threshold": 1.1 * max(seen)}]
+    )
+    monitor = DriftMonitor(lambda: learned, DriftSettings(window=20), Health(), events.append)
+    identity = replace(IDENTITY, model_sha256=bundle.sha256)
+    for number in range(100, 200):
+        inspection = drawer.inspect(good_image(number))
+        assert inspection.decision.result is Result.OK
+        monitor.on_verdict(replace(sample_verdict(inspection), identity=identity))
+    assert events == []
 
 
 def test_a_recipe_keeps_its_own_drawing(site: RecipeSite) -> None:

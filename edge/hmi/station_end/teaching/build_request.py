@@ -23,14 +23,14 @@ class BuildSources:
     """What a build is made from, beside the session.
 
     Attributes:
-        settings_of: by which parts of a version are decided, with what was set at the page.
+        recipe_settings: by which parts of a version are decided, with what was set at the page.
     """
 
     teach: TeachSettings
     public_key: Path | None
     recipes: RecipeFolder
     folder: TeachingFolder
-    settings_of: Callable[[Recipe], Settings]
+    recipe_settings: Callable[[Recipe], Settings]
 
 
 def build_request(
@@ -60,7 +60,7 @@ def build_request(
         max_false_rejects=asked.max_false_rejects,
         before=before,
         before_threshold=before_threshold,
-        like=like_in_force(session.recipe, sources.recipes, sources.settings_of),
+        like=like_in_force(session.recipe, sources.recipes, sources.recipe_settings),
         alignment=alignment_request(asked.alignment, taught, sources.folder),
         line=str(sources.folder.line(build)) if session.inspected else None,
         folder=str(sources.folder.candidate(build)),
@@ -113,7 +113,7 @@ def version_in_force(recipes: RecipeFolder, recipe: str) -> RecipeVersion | None
 
 
 def like_in_force(
-    recipe: str, recipes: RecipeFolder, settings_of: Callable[[Recipe], Settings]
+    recipe: str, recipes: RecipeFolder, recipe_settings: Callable[[Recipe], Settings]
 ) -> RecipeAt | None:
     """Return the version whose crop and mask count for the next one, too, as it is in force now.
 
@@ -123,7 +123,7 @@ def like_in_force(
     version = version_in_force(recipes, recipe)
     if version is None:
         return None
-    settings = settings_of(Recipe(version.name, version.version))
+    settings = recipe_settings(Recipe(version.name, version.version))
     return RecipeAt(
         folder=str(recipes.path),
         name=version.name,
@@ -137,5 +137,5 @@ def _before(session: TeachingSession, sources: BuildSources) -> tuple[str | None
     if not session.learning:
         return None, None
     version = sources.recipes.load(session.recipe)
-    settings = sources.settings_of(Recipe(version.name, version.version))
+    settings = sources.recipe_settings(Recipe(version.name, version.version))
     return str(version.model), settings.decision.image_threshold

@@ -81,5 +81,7 @@ def other_product(session: TeachingSession, verdict: Verdict) -> NotTaken | None
         )
     inspection = verdict.inspection
     if verdict.code_recipe is None and inspection.decision.reason is Reason.RECIPE_MISMATCH:
-        return NotTaken("names_differ", inspection.detail)  # the code names another than the trigger
+        return NotTaken(
+            "names_differ", inspection.detail
+        )  # the code names another than the trigger
     return None

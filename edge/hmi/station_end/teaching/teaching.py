@@ -103,7 +103,7 @@ class TeachingServices:
         choose_recipe: changes over to a recipe by id and version, and puts it in force.
         of_settings: what the settings name for ``model.path``, which no recipe may be called.
         recipe: what is inspected for.
-        settings_of: by which parts of a version are decided, with what was set at the page.
+        recipe_settings: by which parts of a version are decided, with what was set at the page.
         record_event: records who did what.
     """
 
@@ -113,7 +113,7 @@ class TeachingServices:
     choose_recipe: Callable[[str, int | str | None], Mapping[str, Datum]]
     recipe: Callable[[], Recipe | None]
     of_settings: Callable[[], Recipe | None]
-    settings_of: Callable[[Recipe], Settings]
+    recipe_settings: Callable[[Recipe], Settings]
     record_event: Callable[[Event], None]
 
 
@@ -340,7 +340,7 @@ class Teaching:
             public_key=self._public_key,
             recipes=self._recipes,
             folder=self._folder,
-            settings_of=self._services.settings_of,
+            recipe_settings=self._services.recipe_settings,
         )
 
     def _try(self, running: bool, actor: Actor) -> TeachingChanged:
@@ -390,8 +390,10 @@ class Teaching:
                     "images were excluded after the candidate was built from them. Build it again.",
                     kind="struck_since",
                 )
-            settings_of = self._services.settings_of
-            demand_like_built(session, like_in_force(session.recipe, self._recipes, settings_of))
+            recipe_settings = self._services.recipe_settings
+            demand_like_built(
+                session, like_in_force(session.recipe, self._recipes, recipe_settings)
+            )
             session.releasing = True
         try:
             return self._released(session, result, comment, actor)
