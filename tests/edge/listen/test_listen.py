@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -40,7 +39,13 @@ from edge.settings.mqtt import MqttSettings
 from tests.edge.conftest import EdgeRun
 from tests.support.broken_network import OldBroker
 from tests.support.broker import GENEROUS_S, Broker
-from tests.support.relaying import STATION, VERDICT, Relaying, relayed_journals
+from tests.support.relaying import (
+    STATION,
+    VERDICT,
+    RelayedJournal,
+    Relaying,
+    relayed_journals,
+)
 from tests.support.small_bundle import write_images
 from tests.support.station_process import StationProcess, until
 
@@ -381,16 +386,15 @@ def test_what_is_missing_of_a_station_that_is_off_is_asked_for_when_it_is_back(
     running_broker: Broker, relaying: Relaying, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A hall that is switched off for the night, just when a listener was killed."""
-    reported = {"report": lambda: StationReport(journal=of_journal())}
-    station = relaying(running_broker.url, publisher=reported)
-    of_journal = partial(
-        JournalReport,
-        journal=station.journal.journal,
-        last_seq=3,
-        backlog=0,
-        oldest_age_s=None,
-        bytes=0,
-    )
+
+    def report() -> StationReport:
+        name = station.journal.journal
+        return StationReport(
+            journal=JournalReport(journal=name, last_seq=3, backlog=0, oldest_age_s=None, bytes=0)
+        )
+
+    reported = {"report": report}
+    station: RelayedJournal = relaying(running_broker.url, publisher=reported)
     station.record(3)
     assert station.delivered()
     row = station.outbox.rows(RecordKind.VERDICT, 1, 1, 1)[0]
@@ -408,7 +412,7 @@ def test_what_is_missing_of_a_station_that_is_off_is_asked_for_when_it_is_back(
         assert time.monotonic() < deadline_s
         return len(kept(tmp_path / "mes.db")) == 3
 
-    listener = Listener(
+    listener: Listener = Listener(
         settings=MqttSettings(url=running_broker.url),
         wanted=ListenOptions(),
         store=store,
