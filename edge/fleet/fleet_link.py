@@ -24,6 +24,7 @@ from edge.fleet.errors import BrokerAway, LeadLost
 from edge.fleet.rollout import Rollout
 from edge.mqtt.broker_login import read_broker_login
 from edge.mqtt.broker_options import PASSWORD_OPTION
+from edge.mqtt.broker_reason_codes import Packet, describe_code
 from edge.mqtt.connection import (
     Broker,
     Connection,
@@ -37,11 +38,14 @@ from edge.settings.mqtt import MqttSettings
 
 # What is retained has come when nothing of it came for so long; stations go on publishing.
 QUIET_S = 0.5
+# Before the next kind is asked for.
+KIND_QUIET_S = 0.05
 READ_LIMIT_S = 20.0
 RECONNECT_S = 1.0
 FLUSH_LIMIT_S = 10.0
 SUBSCRIBE_LIMIT_S = 10.0
-KINDS = ("state", "meta", "metrics", "last", "fleet/desired", "fleet/report")
+MAY_NOT_READ = "the broker does not allow this account to read the stations' topics"
+KINDS = ("state", "meta", "fleet/report", "fleet/desired", "metrics")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,8 +63,9 @@ class FleetLink:
     """One connection after another; one thread uses it.
 
     Attributes:
-        retained: what the broker has, as far as it came.
+        retained: what the broker has, as far as it came; read anew with each connection.
         session: of this run of the command.
+        connections: that there were so far.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class FleetLink:
             will: published when this command ends without a word; None for one that only looks.
             kinds: of stations' topics that are read.
         """
+        self.connections = 0
         self.retained = Retained()
         self.session = will.session if will is not None else str(uuid4())
         self.owners: list[Owner] = []
@@ -84,15 +90,15 @@ class FleetLink:
         self._stopping = stopping
         self._connection: Connection | None = None
         self._stored = 0
-        patterns = tuple(f"{ROOT}/+/+/+/+/{kind}" for kind in kinds)
+        self._patterns = tuple(f"{ROOT}/+/+/+/+/{kind}" for kind in kinds)
         self._connector = Connector(
             broker=self._broker,
             will=lambda _: Will(OWNER_TOPIC, to_json(payload(will))) if will is not None else None,
             subscriptions=Subscriptions(
-                patterns=(*patterns, f"{FLEET_ROOT}/+"),
+                patterns=(f"{FLEET_ROOT}/+",),
                 named=(ROLLOUT_TOPIC, OWNER_TOPIC),
                 as_published=False,
-                loss="the broker does not allow this account to read the stations' topics",
+                loss=MAY_NOT_READ,
             ),
             url=settings.url,
             wake_up=WakeUp(),
@@ -107,22 +113,10 @@ class FleetLink:
             ConfigurationError: password or certificates cannot be read.
         """
         try:
-            self._connection = self._connector.reach()
+            connection = self._connector.reach()
         except ConnectionRefused as error:
             raise BrokerAway(str(error)) from error
-        began_s = time.monotonic()
-        while not self._connection.closed and self._connection.subscribed is None:
-            if time.monotonic() - began_s > SUBSCRIBE_LIMIT_S or self._stopping():
-                break
-            self.turn(0.1)
-        answers = self._connection.subscribed or ()
-        if not answers or any(one.is_failure for one in answers):
-            raise BrokerAway(
-                f"{self._settings.url}: the broker does not allow this account to read the "
-                "stations' topics. Use an account whose access rules allow it "
-                "(docs/security.md)."
-            )
-        self._read_retained()
+        self._begin(connection)
 
     def turn(self, timeout_s: float) -> None:
         """Take what comes. Connects anew when that is needed.
@@ -133,13 +127,8 @@ class FleetLink:
         connection = self._connection
         if connection is None or connection.closed:
             self._reconnect(timeout_s)
-            return
-        connection.turn(timeout_s)
-        while connection.incoming:
-            one = connection.incoming.popleft()
-            self._stored += one.retained
-            self._on_retained(one.topic, one.payload)
-        connection.acks.clear()
+        else:
+            self._receive(connection, self.retained, timeout_s)
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the network without taking what came: another thread may read meanwhile."""
@@ -151,25 +140,30 @@ class FleetLink:
         return self._connection is not None and not self._connection.closed
 
     def publish(self, topic: str, message: FleetMessage) -> None:
-        """Publish a retained message, when the broker has room for it."""
+        """Publish a retained message, when the broker has room for it; without one it is lost."""
         content = to_json(payload(message)).encode()
         schema = str(payload(message)["schema"])
-        while self.connected and self._connection is not None and self._connection.room <= 0:
-            self.turn(0.1)
-        if self._connection is not None and self.connected:
-            self._connection.publish(topic, content, schema, 1, retain=True)
+        connection = self._connection
+        if connection is None:
+            return
+        while not connection.closed and connection.room <= 0:
+            self._receive(connection, self.retained, 0.1)
+        if not connection.closed:
+            connection.publish(topic, content, schema, 1, retain=True)
 
-    def flush(self) -> None:
-        """Wait until the broker has what was published."""
-        until_s = time.monotonic() + FLUSH_LIMIT_S
+    def flush(self) -> bool:
+        """Wait until the broker has what was published; return whether it has."""
         connection = self._connection
         if connection is None or connection.closed:
-            return
+            return False
+        until_s = time.monotonic() + FLUSH_LIMIT_S
         mark = connection.request_answer()
-        while mark not in connection.answers and time.monotonic() < until_s:
-            if connection.closed:
-                return
-            self.turn(0.1)
+        while mark not in connection.answers:
+            if connection.closed or time.monotonic() > until_s:
+                return False
+            self._receive(connection, self.retained, 0.1)
+        connection.answers.clear()
+        return True
 
     def close(self) -> None:
         if self._connection is not None and not self._connection.closed:
@@ -182,25 +176,76 @@ class FleetLink:
                 "own account, and use a read-only account for status and overview."
             )
         try:
-            self._connection = self._connector.reach()
-        except (ConnectionRefused, ConfigurationError) as error:
+            self._begin(self._connector.reach())
+        except (ConnectionRefused, BrokerAway, ConfigurationError) as error:
             self._connector.complain(f"{error} Trying again; stations keep what they have.")
             time.sleep(min(max(timeout_s, 0.05), RECONNECT_S))
 
-    def _read_retained(self) -> None:
+    def _begin(self, connection: Connection) -> None:
+        """Read what is retained: what an earlier connection had may be lost at the broker.
+
+        One kind after the other: a broker drops what it cannot queue for a client, mosquitto by
+        itself more than a thousand messages.
+
+        Raises:
+            BrokerAway: it does not let this account read, or ended the connection.
+        """
+        retained = Retained()
+        until_s = time.monotonic() + READ_LIMIT_S
+        self._demand_subscribed(connection, retained)
+        for pattern in self._patterns:
+            self._read_retained(connection, retained, KIND_QUIET_S, until_s)
+            if not connection.closed:
+                connection.listen_to(pattern)
+                self._demand_subscribed(connection, retained)
+        self._read_retained(connection, retained, QUIET_S, until_s)
+        if connection.closed:
+            raise BrokerAway(f"{self._settings.url}: the broker ended the connection.")
+        self._connection, self.retained = connection, retained
+        self.connections += 1
+
+    def _demand_subscribed(self, connection: Connection, retained: Retained) -> None:
+        until_s = time.monotonic() + SUBSCRIBE_LIMIT_S
+        while not connection.closed and connection.subscribed is None:
+            if time.monotonic() > until_s or self._stopping():
+                break
+            self._receive(connection, retained, 0.1)
+        answers = connection.subscribed or ()
+        if not answers or any(one.is_failure for one in answers):
+            if not connection.closed:
+                connection.disconnect()
+            raise BrokerAway(
+                f"{self._settings.url}: {MAY_NOT_READ}. Use an account whose access rules allow it "
+                "(docs/security.md)."
+            )
+
+    def _read_retained(
+        self, connection: Connection, retained: Retained, longest_s: float, until_s: float
+    ) -> None:
         now_s = time.monotonic()
-        quiet_s, until_s = now_s + QUIET_S, now_s + READ_LIMIT_S
-        while now_s < until_s and not self._stopping():
+        quiet_s = now_s + longest_s
+        while now_s < until_s and not connection.closed and not self._stopping():
             before = self._stored
-            self.turn(0.1)
+            self._receive(connection, retained, min(longest_s, 0.1))
             if self._stored > before:
-                quiet_s = time.monotonic() + QUIET_S
+                quiet_s = time.monotonic() + longest_s
             elif now_s >= quiet_s:  # of before this turn: who stood still has looked once more
                 return
             now_s = time.monotonic()
 
-    def _on_retained(self, topic: str, content: bytes) -> None:
-        retained = self.retained
+    def _receive(self, connection: Connection, retained: Retained, timeout_s: float) -> None:
+        """Wait for the network, and take what came."""
+        connection.turn(timeout_s)
+        while connection.incoming:
+            one = connection.incoming.popleft()
+            self._stored += one.retained
+            self._on_retained(retained, one.topic, one.payload)
+        while connection.acks:
+            _, reason = connection.acks.popleft()
+            if reason is not None and reason.is_failure:
+                self._connector.log_once(describe_code(reason, Packet.PUBACK))
+
+    def _on_retained(self, retained: Retained, topic: str, content: bytes) -> None:
         try:
             if topic == OWNER_TOPIC:
                 retained.owner = Owner.model_validate_json(content) if content else None
@@ -209,25 +254,9 @@ class FleetLink:
             elif topic == ROLLOUT_TOPIC:
                 retained.rollout = Rollout.model_validate_json(content) if content else None
             else:
-                self._on_station_message(topic, content)
+                _on_station_message(retained, topic, content)
         except (ValidationError, StationNameInvalid) as error:
             self._connector.log_once(f"{topic}: not a valid message ({type(error).__name__})")
-
-    def _on_station_message(self, topic: str, content: bytes) -> None:
-        station = StationTopic.of_topic(topic)
-        kind = topic.removeprefix(f"{station.root}/")
-        known = self.retained.stations.setdefault(station.name, {})
-        known[kind] = content
-        if kind == "fleet/report":
-            self.retained.reports.pop(station.name, None)
-            if content:
-                self.retained.reports[station.name] = FleetReport.model_validate_json(content)
-        elif kind == "fleet/desired":
-            self.retained.desired.pop(station.name, None)
-            if content:
-                self.retained.desired[station.name] = Desired.model_validate_json(content)
-        if not any(known.values()):
-            del self.retained.stations[station.name]
 
     def _broker(self) -> Broker:
         login = read_broker_login(self._settings, PASSWORD_OPTION)
@@ -239,3 +268,20 @@ class FleetLink:
             password=lambda: login.password,
             tls=login.tls,
         )
+
+
+def _on_station_message(retained: Retained, topic: str, content: bytes) -> None:
+    station = StationTopic.of_topic(topic)
+    kind = topic.removeprefix(f"{station.root}/")
+    known = retained.stations.setdefault(station.name, {})
+    known[kind] = content
+    if kind == "fleet/report":
+        retained.reports.pop(station.name, None)
+        if content:
+            retained.reports[station.name] = FleetReport.model_validate_json(content)
+    elif kind == "fleet/desired":
+        retained.desired.pop(station.name, None)
+        if content:
+            retained.desired[station.name] = Desired.model_validate_json(content)
+    if not any(known.values()):
+        del retained.stations[station.name]

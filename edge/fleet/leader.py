@@ -32,6 +32,10 @@ from edge.settings.mqtt import MqttSettings
 TURN_S = 0.2
 KEEP_INTERVAL_S = 5.0
 CLAIM_LIMIT_S = 10.0
+# The longest pause of a station before it connects again, and some.
+RETURN_LIMIT_S = 120.0
+# What a command that leads needs of stations.
+LEAD_KINDS = ("state", "fleet/report", "fleet/desired")
 CONNECTED_STATES = ("starting", "online", "degraded")
 
 Emit = Callable[[str], None]
@@ -89,7 +93,7 @@ class Lead:
         name = f"{getpass.getuser()}@{socket.gethostname()} ({os.getpid()})"[:200]
         self.owner = Owner(owner=name, session=str(uuid4()), claim=claim, online=True)
         will = self.owner.model_copy(update={"online": False})
-        self.link = FleetLink(settings, stopping=stopping, will=will)
+        self.link = FleetLink(settings, stopping=stopping, will=will, kinds=LEAD_KINDS)
         self.link.connect()
         self.link.publish(OWNER_TOPIC, self.owner)
         until_s = time.monotonic() + CLAIM_LIMIT_S
@@ -121,9 +125,11 @@ class Lead:
                     f"{other.owner} has taken over; the roll-out continues there. See it with "
                     "`edge-fleet status`."
                 )
-        # A will of an earlier command, or of our own connection, may have come behind ours.
-        if new and (new[-1].session != self.owner.session or not new[-1].online):
+        # A will of an earlier command, or of our own connection, may have come behind ours; or the
+        # broker has lost it.
+        if self.link.connected and self.link.retained.owner != self.owner:
             self.link.publish(OWNER_TOPIC, self.owner)
+            self.link.retained.owner = self.owner
 
     def raise_claim(self, claim: int) -> None:
         """Claim a higher number: a station knows of a newer lead than the broker does."""
@@ -151,6 +157,8 @@ class Leader:
         self._emit = emit
         self._reported = ""
         self._kept_s = 0.0
+        self._there_s: dict[str, float] = {}
+        self._connections = lead.link.connections
 
     def run(self, stopping: Callable[[], bool]) -> Rollout:
         """Lead until it is over or paused, or this command is to end; return how far it is.
@@ -167,18 +175,25 @@ class Leader:
             if self._lead.link.connected:
                 self._go_on(now_s - last_s)
             last_s = now_s
-            if self.rollout.stage.over or self.rollout.stage is Stage.PAUSED:
-                break
+            ended = self.rollout.stage.over or self.rollout.stage is Stage.PAUSED
+            if ended and self._finish():
+                return self.rollout
+        self._finish()
+        return self.rollout
+
+    def _finish(self) -> bool:
+        """Have the broker keep how far it is; return whether it does."""
         self._ask()
         self._keep()
-        self._lead.link.flush()
-        return self.rollout
+        return self._lead.link.flush()
 
     def _go_on(self, passed_s: float) -> None:
         before = self.rollout
         grown = before.model_copy(update={"elapsed_s": before.elapsed_s + passed_s})
         seen = self.seen()
-        self.rollout = advance(grown, seen)
+        after = advance(grown, seen)
+        if not self._may_return(seen) or _same_way(before, after):
+            self.rollout = after
         self._report_progress(before, seen)
         changed = (before.stage, before.wave) != (self.rollout.stage, self.rollout.wave)
         if changed:
@@ -188,6 +203,21 @@ class Leader:
         foreign = kept is None or kept.id != before.id  # of one that has lost the lead
         if foreign or time.monotonic() - self._kept_s > KEEP_INTERVAL_S:
             self._keep()
+
+    def _may_return(self, seen: Mapping[str, Seen]) -> bool:
+        """Tell whether a station is away that was there a moment ago, or before the broker was.
+
+        One that is off holds up no wave; where all are away at once, none was looked at.
+        """
+        now_s, link = time.monotonic(), self._lead.link
+        online = {name for name, one in seen.items() if one.online}
+        recent = {name for name, seen_s in self._there_s.items() if now_s - seen_s < RETURN_LIMIT_S}
+        if link.connections != self._connections:
+            self._connections, recent = link.connections, set(self._there_s)
+            self._there_s = dict.fromkeys(recent, now_s)
+        self._there_s = {name: self._there_s[name] for name in recent}
+        self._there_s |= dict.fromkeys(online, now_s)
+        return not recent <= online
 
     def seen(self) -> dict[str, Seen]:
         """Return what the broker has of each station of the roll-out."""
@@ -261,6 +291,11 @@ class Leader:
             if text != self._reported:
                 self._reported = text
                 self._emit(text + (f"; waits for {waits}" if waits else ""))
+
+
+def _same_way(before: Rollout, after: Rollout) -> bool:
+    """Tell whether a roll-out neither begins a wave nor is at its end."""
+    return before.wave == after.wave and after.stage not in (Stage.DONE, Stage.ROLLED_BACK)
 
 
 def see(retained: Retained, station: str) -> Seen:

@@ -502,6 +502,11 @@ class Connection:
         if topics:
             self._listen_to(topics)
 
+    def listen_to(self, pattern: str) -> None:
+        """Subscribe to more; ``subscribed`` is the broker's answer to this."""
+        self.subscribed = None
+        self._listen_to([pattern])
+
     def _listen_to(self, topics: Sequence[str]) -> int | None:
         qos = min(1, self.limits.maximum_qos)
         if not self._is_5:

@@ -3,25 +3,41 @@
 import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from edge.contract.fleet import OWNER_TOPIC, ROLLOUT_TOPIC, ReleaseFile
+from edge.contract.encoding import to_json
+from edge.contract.fleet import (
+    OWNER_TOPIC,
+    ROLLOUT_TOPIC,
+    Desired,
+    FleetReport,
+    PartCounts,
+    ReleaseFile,
+    ReleasePhase,
+    payload,
+)
+from edge.contract.state import Condition, State, StationReport, state_payloads, will_payload
+from edge.contract.topics import StationTopic
 from edge.fleet import fleet_link
 from edge.fleet.cli import main
 from edge.fleet.errors import LeadLost, RolloutRefused
-from edge.fleet.leader import Lead, look, next_claim
+from edge.fleet.leader import Lead, Leader, look, next_claim, see
 from edge.fleet.plan import Plan
-from edge.fleet.rollout import Rollout
+from edge.fleet.rollout import Rollout, Stage
 from edge.settings.mqtt import MqttSettings
-from tests.support.broker import Broker
+from tests.support.broker import GENEROUS_S, Broker
+from tests.support.fleet_states import SESSION, publish_states
 from tests.support.station_process import until
 
 ACCESS = Path(__file__).parents[3] / "systemd" / "mosquitto" / "edge.acl"
 NOT_AUTHORIZED = 135
+JOURNAL = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11"
 
 
 def never() -> bool:
@@ -71,6 +87,152 @@ def test_what_is_retained_is_read_while_stations_go_on_publishing(
         publishing.join()
         station.loop_stop()
     assert "state" in retained.stations["plant/line/a/top"]
+
+
+def test_nothing_is_missing_of_five_hundred_stations_at_a_broker_that_queues_little(
+    broker: Broker,
+) -> None:
+    """Mosquitto queues a thousand messages for a client, and drops what is more."""
+    broker.start()
+    broker.reconfigure("max_queued_messages 100")
+    publish_states(broker.port, 80).disconnect()
+    retained = look(settings(broker), never)
+    assert len(retained.reports) == 80
+    assert all(set(kept) >= {"state", "meta"} for kept in retained.stations.values())
+
+
+A, B = "plant/line/a/top", "plant/line/b/top"
+
+
+def a_rollout(*stations: str, **changes: Any) -> Rollout:
+    release = ReleaseFile(name="nut", version=2, sha256="a" * 64, bytes=9, address="/srv/r/a")
+    plan = {"canary": {"minutes": 0, "parts": 0}, "wave_minutes": 0, "address": "/srv/r"}
+    return Rollout(
+        id="one",
+        claim=1,
+        release=release,
+        plan=Plan.model_validate({"stations": ["plant/+/+/+"], **plan}),
+        waves=tuple((station,) for station in stations),
+        **changes,
+    )
+
+
+class Led:
+    """A roll-out that is led in a thread of its own."""
+
+    def __init__(self, broker: Broker, rollout: Rollout) -> None:
+        self._lead = Lead(settings(broker), 1, never)
+        self._leader = Leader(self._lead, rollout, lambda _: None)
+        self._ended = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        self._leader.run(self._ended.is_set)
+        self._lead.end()
+
+    def __enter__(self) -> "Led":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.thread.join()
+
+
+class Connected:
+    """A station's connection: it is online, and puts in force what it is to take."""
+
+    def __init__(self, broker: Broker, name: str, *, answers: bool = True) -> None:
+        self._topic = StationTopic.parse(name)
+        self._answers = answers
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"test-{name[-5]}")
+        self.client.reconnect_delay_set(1, 1)
+        self.client.will_set(self._topic.state, to_json(will_payload(SESSION)), 1, retain=True)
+        self.client.on_connect = self._on_connect
+        self.client.on_message = self._on_desired
+        self.client.connect("127.0.0.1", broker.port)
+        self.client.loop_start()
+
+    def __enter__(self) -> "Connected":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def _on_connect(self, *_: object) -> None:
+        state = State(condition=Condition.ONLINE, since_utc="2026-01-01T00:00:00.000000Z")
+        content = state_payloads(state, SESSION, StationReport())[0]
+        self.client.publish(self._topic.state, to_json(content), 1, retain=True)
+        self.client.subscribe(self._topic.fleet_desired, 1)
+
+    def _on_desired(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        desired = Desired.model_validate_json(message.payload)
+        if not self._answers:
+            return
+        report = FleetReport(
+            journal=JOURNAL,
+            rollout=desired.rollout,
+            claim=desired.claim,
+            step=desired.step,
+            phase=ReleasePhase.IN_FORCE,
+            since=PartCounts(),
+        )
+        content = to_json(payload(report))
+        self.client.publish(self._topic.fleet_report, content, 1, retain=True)
+
+
+def online(broker: Broker, station: str) -> bool:
+    return see(look(settings(broker), never), station).online
+
+
+def test_a_broker_that_has_lost_everything_gets_it_again(broker: Broker) -> None:
+    """One that is killed has what it last wrote to its disk, every half an hour by itself."""
+
+    def has_all() -> bool:
+        now = look(settings(broker), never)
+        return None not in (now.rollout, now.owner, now.desired.get(A))
+
+    broker.start()
+    with Led(broker, a_rollout(A)):
+        until(has_all, "the roll-out")
+        broker.kill()
+        broker.start()
+        until(has_all, "the roll-out once more")
+
+
+def test_a_command_ends_once_the_broker_has_how_it_ended(broker: Broker) -> None:
+    broker.start()
+    led = Led(broker, a_rollout(A, stage=Stage.ABORTED))
+    broker.kill()
+    with led:
+        led.thread.join(1.0)
+        broker.start()
+        led.thread.join(GENEROUS_S)
+        rollout = look(settings(broker), never).rollout
+    assert rollout is not None
+    assert rollout.stage is Stage.ABORTED
+
+
+def test_no_wave_is_over_because_its_stations_come_back_after_the_broker(broker: Broker) -> None:
+    broker.start()
+    broker.subscribe()
+    with Connected(broker, A), ExitStack() as until_the_end:
+        with Connected(broker, B, answers=False):
+            until(lambda: online(broker, A) and online(broker, B), "both stations")
+            led = until_the_end.enter_context(Led(broker, a_rollout(A, B)))
+            until(lambda: B in look(settings(broker), never).desired, "the second wave")
+            broker.save()
+            broker.stop()  # which publishes the wills
+        broker.start()
+        until(lambda: online(broker, A), "the first station is back")
+        with Connected(broker, B):
+            led.thread.join(GENEROUS_S)
+    broker.catch_up()
+    messages = broker.messages()
+    done = [n for n, (topic, one) in enumerate(messages) if one.get("stage") == "done"]
+    has_it = [n for n, (topic, _) in enumerate(messages) if topic.endswith("b/top/fleet/report")]
+    assert has_it[0] < done[0]
 
 
 def test_of_two_who_claim_the_same_number_one_leads(broker: Broker) -> None:
