@@ -224,20 +224,26 @@ class AcknowledgeAlarm(Content):
 
 
 class MarkedImage(Content):
-    """A marked part of a recipe; ``path`` is None where its image is gone."""
+    """A marked part of a recipe; ``path`` is None where its image is gone.
+
+    Attributes:
+        sha256: of what was inspected, as its verdict has it: the image that is kept may be a JPEG.
+    """
 
     seq: int
     mark: Literal["false_reject", "missed_defect"]
     path: str | None
+    sha256: str | None = None
 
 
 class InspectedPart(Content):
-    """A part that a recipe inspected and whose image is kept."""
+    """A part that a recipe inspected and whose image is kept; ``sha256`` as ``MarkedImage``."""
 
     seq: int
     id: str
     result: Result
     path: str
+    sha256: str | None = None
 
 
 class BeginTeaching(Content):

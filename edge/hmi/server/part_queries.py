@@ -124,13 +124,19 @@ class PartQueries:
         found = []
         for seq, record in sorted(self.feedback().items())[-MAX_LEARNED:]:
             row = self.verdict(seq)
-            judged_by = json.loads(row.payload)["recipe"] if row is not None else None
+            payload = json.loads(row.payload) if row is not None else {}
+            judged_by = payload.get("recipe")
             if judged_by is None or judged_by["id"] != recipe or record.verdict_id is None:
                 continue
             path = self.snapshot(record.verdict_id, "image")
             found.append(
                 MarkedImage.model_validate(
-                    {"seq": seq, "mark": record.mark, "path": str(path) if path else None}
+                    {
+                        "seq": seq,
+                        "mark": record.mark,
+                        "path": str(path) if path else None,
+                        "sha256": payload["image"]["sha256"],
+                    }
                 )
             )
         return found
@@ -162,6 +168,7 @@ class PartQueries:
                             "id": payload["id"],
                             "result": row.result,
                             "path": str(path),
+                            "sha256": payload["image"]["sha256"],
                         }
                     )
                 )

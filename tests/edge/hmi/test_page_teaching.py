@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 from edge.bundle.input_spec import AlignMode, Areas, Crop, Zone
 from edge.bundle.loading import load_bundle, manifest_sha256
 from edge.cli.main import main as edge_run
-from edge.contract.verdict import Recipe
+from edge.contract.verdict import Recipe, pixels_sha256
 from edge.errors import BundleError, StationError
 from edge.hmi.actions import (
     BeginTeaching,
@@ -617,6 +618,37 @@ def test_a_mark_on_an_image_that_was_taught_counts_and_is_named_where_it_contrad
         ("missed_defect", 1, status.images[1].number),
         ("false_reject", 2, status.images[3].number),
     ]
+
+
+def test_an_image_that_is_kept_as_a_jpeg_is_known_again_by_what_was_inspected(
+    tmp_path: Path, teacher: Path, bundle: Path
+) -> None:
+    bench = TeachingBench(tmp_path, teacher, 9)
+    images = write_images(tmp_path / "images", good=3, defective=1)
+    good, bad = sorted(images.glob("good*")), next(images.glob("spot*"))
+    taught_recipe(bench.recipes, bundle, [*good, bad])
+
+    def kept(path: Path) -> dict[str, str]:
+        """Return what is known of a part that showed an image, which is kept for some hours."""
+        pixels, jpeg = read_image(path), path.with_suffix(".jpg")
+        cv2.imwrite(str(jpeg), pixels)
+        assert pixels_hash(read_image(jpeg)) != pixels_hash(pixels)
+        return {"path": str(jpeg), "sha256": pixels_sha256(pixels)}
+
+    marked = [MarkedImage.model_validate({"seq": 1, "mark": "missed_defect", **kept(good[1])})]
+    inspected = [
+        InspectedPart.model_validate({"seq": seq, "id": "a", "result": "OK", **kept(path)})
+        for seq, path in ((2, good[0]), (3, good[2]))
+    ]
+    bench.learn(marked, inspected)
+    status = bench.teaching.status()
+    assert [(one.kind, one.seq) for one in status.images] == [
+        ("taught", None),
+        ("missed_defect", 1),
+        ("taught", None),
+        ("missed_defect", None),
+    ]
+    assert [(one.mark, one.seq) for one in status.contradicted] == [("missed_defect", 1)]
 
 
 def test_a_teacher_that_cannot_be_used_is_named_before_anything_is_captured(

@@ -98,7 +98,8 @@ class TeachingFolder:
         except OSError as error:
             raise _not_writable(folder, error) from error
         if line:
-            entry = LineParts.model_validate({"parts": [part.model_dump() for part in line]})
+            parts = [part.model_dump(exclude={"sha256"}) for part in line]
+            entry = LineParts.model_validate({"parts": parts})
             write_all([(self.line(build), entry.model_dump_json().encode())], durable=False)
 
     def drop_build(self, build: int) -> None:

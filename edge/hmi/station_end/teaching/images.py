@@ -1,5 +1,6 @@
 """The images of a session: numbered, each content once, as many as are allowed."""
 
+from edge.contract.verdict import pixels_sha256
 from edge.hmi.contents import CapturedImage
 from edge.hmi.station_end.teaching.folder import TeachingFolder
 from edge.hmi.station_end.teaching.session import NotTaken, TeachingSession
@@ -38,21 +39,25 @@ class SessionImages:
         *,
         seq: int | None = None,
         confirmed: bool = False,
+        sha256: str | None = None,
     ) -> None:
         """Take an image into a session, unless it is known or there are enough.
+
+        Args:
+            sha256: of what was inspected; None of an image without loss, which is that.
 
         Raises:
             OutputNotWritable: the disk refused it.
         """
-        content = pixels_hash(pixels)
-        if content in session.contents:
+        if session.known(pixels, sha256) is not None:
             return
         if len(session.images) >= self.most:
             session.not_taken += 1
             session.why_not = self.enough()
             return
         number = self.keep(pixels)
-        session.contents[content] = number
+        session.contents[pixels_hash(pixels)] = number
+        session.inspected_as[sha256 or pixels_sha256(pixels)] = number
         session.size = session.size or pixels.shape
         session.images.append(
             CapturedImage.model_validate(

@@ -9,7 +9,6 @@ from edge.hmi.actions import MarkedImage
 from edge.hmi.contents import ContradictingMark
 from edge.hmi.station_end.teaching.images import SessionImages
 from edge.hmi.station_end.teaching.session import NotTaken, TeachingSession
-from edge.imaging.content_hash import pixels_hash
 from edge.imaging.frame import Pixels
 from edge.imaging.image_files import read_image
 from edge.recipes.folder import RecipeFolder
@@ -92,10 +91,10 @@ def _add_marked(
     now. One that contradicts is named, because one of the two is wrong.
     """
     good = part.mark == "false_reject"
-    number = session.contents.get(pixels_hash(pixels))
+    number = session.known(pixels, part.sha256)
     if number is None:
         count = len(session.images)
-        images.add(session, pixels, part.mark, seq=part.seq, confirmed=good)
+        images.add(session, pixels, part.mark, seq=part.seq, confirmed=good, sha256=part.sha256)
         return len(session.images) > count
     index = [image.number for image in session.images].index(number)
     before = session.images[index]
@@ -116,4 +115,5 @@ def _fill_beside(session: TeachingSession, marked: Collection[int], images: Sess
     for kind, parts in zip(("passed", "rejected"), chosen, strict=True):
         for part in parts:
             with suppress(ImageUnreadable):  # gone since
-                images.add(session, read_image(Path(part.path)), kind, seq=part.seq)
+                pixels = read_image(Path(part.path))
+                images.add(session, pixels, kind, seq=part.seq, sha256=part.sha256)

@@ -15,6 +15,8 @@ from edge.hmi.contents import (
 )
 from edge.hmi.station_end.teaching.build import Build
 from edge.hmi.station_end.teaching.trial import TrialRun
+from edge.imaging.content_hash import pixels_hash
+from edge.imaging.frame import Pixels
 from edge.recipes.folder import RecipeVersion
 from edge.teaching.build_process import RecipeAt
 from edge.teaching.scene_change import Look
@@ -44,6 +46,8 @@ class TeachingSession:
         aligned: how the version in force finds the part; None where it does not.
         used_s: monotonic time of the last action.
         contents: numbers of images by the SHA-256 of their pixels.
+        inspected_as: likewise by that of what was inspected, as verdicts have it: of a part that
+            is kept as a JPEG no other hash is.
         size: shape of every image.
         look: of the newest image; ``before`` of the newest frame.
         asked: images that were asked for one by one; of frames from ``asked_ns`` on.
@@ -65,6 +69,7 @@ class TeachingSession:
     aligned: AlignMode | None = None
     images: list[CapturedImage] = field(default_factory=list)
     contents: dict[bytes, int] = field(default_factory=dict)
+    inspected_as: dict[str, int] = field(default_factory=dict)
     size: tuple[int, ...] | None = None
     look: Look | None = None
     before: Look | None = None
@@ -95,6 +100,17 @@ class TeachingSession:
         if self.build is not None:
             return "building"
         return "built" if self.result is not None else "collecting"
+
+    def known(self, pixels: Pixels, sha256: str | None = None) -> int | None:
+        """Return the number of an image that shows the same; None of a new one.
+
+        Args:
+            sha256: of what was inspected, where the image was kept of that.
+        """
+        number = self.contents.get(pixels_hash(pixels))
+        if number is None and sha256 is not None:
+            number = self.inspected_as.get(sha256)
+        return number
 
     @property
     def taught(self) -> list[CapturedImage]:
