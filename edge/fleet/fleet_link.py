@@ -1,5 +1,7 @@
 """The command's connection to the broker: what is retained there, and who leads."""
 
+import math
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,11 +31,12 @@ from edge.mqtt.connection import (
     Broker,
     Connection,
     ConnectionRefused,
+    Incoming,
     Subscriptions,
     WakeUp,
     Will,
 )
-from edge.mqtt.reconnect import Connector, taken_over
+from edge.mqtt.reconnect import Backoff, Connector, taken_over
 from edge.settings.mqtt import MqttSettings
 
 # What is retained has come when nothing of it came for so long; stations go on publishing.
@@ -41,7 +44,8 @@ QUIET_S = 0.5
 # Before the next kind is asked for.
 KIND_QUIET_S = 0.05
 READ_LIMIT_S = 20.0
-RECONNECT_S = 1.0
+# Two commands with one account end each other's connection: one shall be done in between.
+BACK_OFF_S = (2.0, 20.0)
 FLUSH_LIMIT_S = 10.0
 SUBSCRIBE_LIMIT_S = 10.0
 MAY_NOT_READ = "the broker does not allow this account to read the stations' topics"
@@ -50,13 +54,24 @@ KINDS = ("state", "meta", "fleet/report", "fleet/desired", "metrics")
 
 @dataclass(slots=True, kw_only=True)
 class Retained:
-    """What the broker has; bytes by topic of a station, and what is understood of the roll-out."""
+    """What the broker has; bytes by topic of a station, and what is understood of the roll-out.
+
+    Attributes:
+        heard_s: when a station last said something, by name; monotonic.
+        since_s: since when that is watched.
+    """
 
     stations: dict[str, dict[str, bytes]] = field(default_factory=dict)
     reports: dict[str, FleetReport] = field(default_factory=dict)
     desired: dict[str, Desired] = field(default_factory=dict)
     rollout: Rollout | None = None
     owner: Owner | None = None
+    heard_s: dict[str, float] = field(default_factory=dict)
+    since_s: float = field(default_factory=time.monotonic)
+
+    def silent_s(self, station: str, now_s: float) -> float:
+        """Return for how long a station has said nothing, as far as this connection knows."""
+        return now_s - self.heard_s.get(station, self.since_s)
 
 
 class FleetLink:
@@ -83,6 +98,8 @@ class FleetLink:
             kinds: of stations' topics that are read.
         """
         self.connections = 0
+        self._backoff = Backoff(BACK_OFF_S, random.random)
+        self._began_s = self._due_s = -math.inf
         self.retained = Retained()
         self.session = will.session if will is not None else str(uuid4())
         self.owners: list[Owner] = []
@@ -165,21 +182,29 @@ class FleetLink:
         connection.answers.clear()
         return True
 
+    def start_over(self) -> None:
+        """Forget that another command took the connection: connect again."""
+        self._connection = None
+
     def close(self) -> None:
         if self._connection is not None and not self._connection.closed:
             self._connection.disconnect()
 
     def _reconnect(self, timeout_s: float) -> None:
-        if self._connection is not None and taken_over(self._connection):
-            raise LeadLost(
-                "another edge-fleet has connected with this account. Give each command its "
-                "own account, and use a read-only account for status and overview."
-            )
+        connection, now_s = self._connection, time.monotonic()
+        if connection is not None:
+            _demand_ours(connection)
+            self._connection = None
+            self._backoff.ended(now_s - self._began_s, False)
+            self._due_s = now_s + self._backoff.delay_s()
+        if now_s < self._due_s:
+            time.sleep(min(max(timeout_s, 0.05), self._due_s - now_s))
+            return
         try:
             self._begin(self._connector.reach())
         except (ConnectionRefused, BrokerAway, ConfigurationError) as error:
             self._connector.complain(f"{error} Trying again; stations keep what they have.")
-            time.sleep(min(max(timeout_s, 0.05), RECONNECT_S))
+            self._due_s = time.monotonic() + self._backoff.delay_s()
 
     def _begin(self, connection: Connection) -> None:
         """Read what is retained: what an earlier connection had may be lost at the broker.
@@ -189,6 +214,7 @@ class FleetLink:
 
         Raises:
             BrokerAway: it does not let this account read, or ended the connection.
+            LeadLost: another command has this account, and took the connection.
         """
         retained = Retained()
         until_s = time.monotonic() + READ_LIMIT_S
@@ -200,9 +226,10 @@ class FleetLink:
                 self._demand_subscribed(connection, retained)
         self._read_retained(connection, retained, QUIET_S, until_s)
         if connection.closed:
-            raise BrokerAway(f"{self._settings.url}: the broker ended the connection.")
+            raise self._ended(connection)
         self._connection, self.retained = connection, retained
         self.connections += 1
+        self._began_s = time.monotonic()
 
     def _demand_subscribed(self, connection: Connection, retained: Retained) -> None:
         until_s = time.monotonic() + SUBSCRIBE_LIMIT_S
@@ -210,14 +237,22 @@ class FleetLink:
             if time.monotonic() > until_s or self._stopping():
                 break
             self._receive(connection, retained, 0.1)
+        if connection.closed:
+            raise self._ended(connection)
         answers = connection.subscribed or ()
         if not answers or any(one.is_failure for one in answers):
-            if not connection.closed:
-                connection.disconnect()
+            connection.disconnect()
             raise BrokerAway(
                 f"{self._settings.url}: {MAY_NOT_READ}. Use an account whose access rules allow it "
                 "(docs/security.md)."
             )
+
+    def _ended(self, connection: Connection) -> BrokerAway:
+        _demand_ours(connection)
+        why = "Another command may have this account: give each its own."
+        if connection.reason is not None:
+            why = describe_code(connection.reason, Packet.DISCONNECT)
+        return BrokerAway(f"{self._settings.url}: the broker ended the connection. {why}")
 
     def _read_retained(
         self, connection: Connection, retained: Retained, longest_s: float, until_s: float
@@ -239,13 +274,14 @@ class FleetLink:
         while connection.incoming:
             one = connection.incoming.popleft()
             self._stored += one.retained
-            self._on_retained(retained, one.topic, one.payload)
+            self._on_retained(retained, one)
         while connection.acks:
             _, reason = connection.acks.popleft()
             if reason is not None and reason.is_failure:
                 self._connector.log_once(describe_code(reason, Packet.PUBACK))
 
-    def _on_retained(self, retained: Retained, topic: str, content: bytes) -> None:
+    def _on_retained(self, retained: Retained, one: Incoming) -> None:
+        topic, content = one.topic, one.payload
         try:
             if topic == OWNER_TOPIC:
                 retained.owner = Owner.model_validate_json(content) if content else None
@@ -254,7 +290,7 @@ class FleetLink:
             elif topic == ROLLOUT_TOPIC:
                 retained.rollout = Rollout.model_validate_json(content) if content else None
             else:
-                _on_station_message(retained, topic, content)
+                _on_station_message(retained, one)
         except (ValidationError, StationNameInvalid) as error:
             self._connector.log_once(f"{topic}: not a valid message ({type(error).__name__})")
 
@@ -270,11 +306,23 @@ class FleetLink:
         )
 
 
-def _on_station_message(retained: Retained, topic: str, content: bytes) -> None:
+def _demand_ours(connection: Connection) -> None:
+    """Demand that no other client took this connection."""
+    if taken_over(connection):
+        raise LeadLost(
+            "another edge-fleet has connected with this account. Give each command its "
+            "own account, and use a read-only account for status and overview."
+        )
+
+
+def _on_station_message(retained: Retained, one: Incoming) -> None:
+    topic, content = one.topic, one.payload
     station = StationTopic.of_topic(topic)
     kind = topic.removeprefix(f"{station.root}/")
     known = retained.stations.setdefault(station.name, {})
     known[kind] = content
+    if not one.retained and kind != "fleet/desired":
+        retained.heard_s[station.name] = time.monotonic()
     if kind == "fleet/report":
         retained.reports.pop(station.name, None)
         if content:
@@ -285,3 +333,4 @@ def _on_station_message(retained: Retained, topic: str, content: bytes) -> None:
             retained.desired[station.name] = Desired.model_validate_json(content)
     if not any(known.values()):
         del retained.stations[station.name]
+        retained.heard_s.pop(station.name, None)

@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from edge.contract.encoding import to_json
 from edge.errors import StationError
-from edge.fleet.errors import AddressTaken
+from edge.fleet.errors import AddressTaken, LeadLost
 from edge.fleet.fleet_link import FleetLink
 from edge.fleet.station_rows import rollout_content, station_rows
 from edge.hmi.server.auth import Guard
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 TURN_S = 0.2
 FRESH_S = 1.0
 RETRY_S = 2.0
+# After another command took the connection of this account: long enough for it to end.
+TAKEN_OVER_S = 30.0
 CONNECTIONS = 64
 PAGE = "overview.html"
 OWN = Path(__file__).parent / "static"
@@ -74,6 +76,10 @@ class FleetView:
         while not self._stopping.is_set():
             try:
                 self._turn()
+            except LeadLost as error:
+                log.error("%s", error)
+                self._stopping.wait(TAKEN_OVER_S)
+                self._link.start_over()
             except StationError as error:
                 log.error("%s", error)
                 self._stopping.wait(RETRY_S)
@@ -105,7 +111,7 @@ class FleetView:
         return {
             "title": self._title,
             "connected": self._link.connected,
-            "stations": [asdict(row) for row in station_rows(retained)],
+            "stations": [asdict(row) for row in station_rows(retained, time.monotonic())],
             "rollout": rollout_content(retained),
         }
 

@@ -1,6 +1,7 @@
 """What the broker has of each station, as a row that people read; pure."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -8,9 +9,11 @@ from typing import Any
 
 from edge.contract.fleet import FleetReport
 from edge.fleet.fleet_link import Retained
-from edge.fleet.leader import read_condition, silent
+from edge.fleet.leader import CONNECTED_STATES, read_condition, silent
 
 _DIGITS = re.compile(r"([0-9]+)")
+# A station publishes its counts every 10 s, and its state every 30 s.
+SILENT_S = 100.0
 RESULTS = ("ok", "nok", "not_decidable", "error")
 
 
@@ -19,7 +22,8 @@ class StationRow:
     """One station; None where it is not known.
 
     Attributes:
-        state: ``online``, ``degraded``, ``starting``, ``stopped``, ``offline`` or ``unknown``.
+        state: ``online``, ``degraded``, ``starting``, ``stopped``, ``offline``, ``unknown``, or
+            ``silent`` of one that is connected by its state, and says nothing.
         alarms: reasons of the state.
         product, version: that parts without a recipe are inspected for; else name of the model.
         release: version of the release that this came by.
@@ -46,9 +50,13 @@ class StationRow:
     backlog: int | None
 
 
-def station_rows(retained: Retained) -> list[StationRow]:
-    """Return all stations that the broker knows, by name."""
-    return [_row(name, retained) for name in sorted(retained.stations, key=_natural)]
+def station_rows(retained: Retained, now_s: float = -math.inf) -> list[StationRow]:
+    """Return all stations that the broker knows, by name.
+
+    Args:
+        now_s: monotonic, for who has listened long enough to know which of them are silent.
+    """
+    return [_row(name, retained, now_s) for name in sorted(retained.stations, key=_natural)]
 
 
 def rows_table(retained: Retained, rows: Sequence[StationRow]) -> Iterator[str]:
@@ -107,10 +115,12 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(one), "") if one.isdecimal() else (0, one) for one in _DIGITS.split(name)]
 
 
-def _row(name: str, retained: Retained) -> StationRow:
+def _row(name: str, retained: Retained, now_s: float) -> StationRow:
     kept = retained.stations[name]
     report: FleetReport | None = retained.reports.get(name)
     state, alarms = read_condition(kept.get("state"))
+    if state in CONNECTED_STATES and retained.silent_s(name, now_s) > SILENT_S:
+        state = "silent"  # a broker that was killed has published no will
     in_force = report.in_force if report else None
     metrics, meta = _content(kept.get("metrics")), _content(kept.get("meta"))
     counts = {one: _number(metrics, "counters", f"parts_{one}") or 0 for one in RESULTS}

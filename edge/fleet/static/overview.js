@@ -12,7 +12,7 @@ const words = {
     station: "Station", state: "State", product: "Product", version: "Version", release: "Release", yield: "Yield", none: "No station.",
     shown: "{n} shown", away: "{n} away", of_parts: "of {n} parts",
     no_page: "This page is out of date: its server does not answer.", no_broker: "This page is out of date: the broker is away.",
-    online: "Inspecting", degraded: "Degraded", starting: "Starting", stopped: "Stopped", offline: "Away", unknown: "Unknown",
+    online: "Inspecting", degraded: "Degraded", starting: "Starting", stopped: "Stopped", offline: "Away", silent: "Silent", unknown: "Unknown",
     idle: "None yet", fetching: "Fetching", verifying: "Verifying", activating: "Putting in force", in_force: "In force", returned: "Back to before",
     kept: "As it was", refused: "Refused", failed: "Failed", fell_back: "Fell back",
     rollout: "Roll-out of {name} version {version}: {stage}, wave {wave} of {waves}",
@@ -24,7 +24,7 @@ const words = {
     station: "스테이션", state: "상태", product: "제품", version: "버전", release: "릴리스", yield: "양품률", none: "스테이션이 없습니다.",
     shown: "{n}개 표시", away: "{n}개 연결 끊김", of_parts: "부품 {n}개 중",
     no_page: "화면이 지난 정보입니다. 페이지 서버가 응답하지 않습니다.", no_broker: "화면이 지난 정보입니다. 브로커와 연결이 끊겼습니다.",
-    online: "검사 중", degraded: "성능 저하", starting: "시작 중", stopped: "정지됨", offline: "연결 끊김", unknown: "알 수 없음",
+    online: "검사 중", degraded: "성능 저하", starting: "시작 중", stopped: "정지됨", offline: "연결 끊김", silent: "응답 없음", unknown: "알 수 없음",
     idle: "아직 없음", fetching: "받는 중", verifying: "확인 중", activating: "적용 중", in_force: "적용됨", returned: "이전 상태로 복귀",
     kept: "변경 없음", refused: "거부됨", failed: "실패", fell_back: "스스로 복귀",
     rollout: "{name} 버전 {version} 배포: {stage}, {waves}단계 중 {wave}단계",
@@ -33,7 +33,7 @@ const words = {
 };
 const word = (key, values = {}) => (words[language()] ?? words.en)[key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 
-const GOOD = new Set(["online"]), AWAY = new Set(["offline", "stopped", "unknown"]);
+const GOOD = new Set(["online"]), AWAY = new Set(["offline", "stopped", "silent", "unknown"]);
 const BAD = new Set(["refused", "failed", "fell_back"]);
 let found = null, shownKey = "";
 

@@ -12,13 +12,21 @@ import httpx
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 from playwright.sync_api import expect
 
+from edge.fleet import overview as overview_page
 from edge.fleet.cli import main
+from edge.fleet.fleet_link import FleetLink
+from edge.fleet.overview import FleetView
+from edge.fleet.station_rows import SILENT_S, station_rows
+from edge.settings.mqtt import MqttSettings
 from tests.soak import times
 from tests.support.broker import Broker
 from tests.support.browser import running_browser
-from tests.support.fleet_states import publish_states, retained
+from tests.support.fleet_states import publish_states, retained, station_topic
+from tests.support.station_process import until
 
 STATIC = Path(__file__).parents[3] / "edge" / "fleet" / "static"
 COUNT = 200
@@ -93,6 +101,53 @@ def test_a_phone_shows_the_page_in_korean_finds_stations_and_says_when_it_is_old
         expect(page.locator("#rows tr")).to_have_count(5)
         broker.kill()
         expect(page.locator("#contact")).to_be_visible(timeout=60_000)
+
+
+def test_the_page_comes_back_after_another_command_took_its_connection(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(overview_page, "TAKEN_OVER_S", 0.0)
+    broker.start()
+    view = FleetView(MqttSettings(url=broker.url), "")
+    view.connect()
+    connection = view._link._connection
+    assert connection is not None
+    connection.hang_up()
+    # What other brokers say then; mosquitto 2.0.11 says nothing.
+    connection.reason = ReasonCode(PacketTypes.DISCONNECT, "Session taken over")
+    reading = threading.Thread(target=view.run)
+    reading.start()
+    try:
+        until(lambda: json.loads(view.answer())["connected"], "the broker")
+    finally:
+        view.stop()
+        reading.join()
+        view.close()
+    assert "another edge-fleet" in caplog.text
+
+
+def test_a_station_that_says_nothing_is_silent_whatever_its_state_says(broker: Broker) -> None:
+    """Its will is not published where the broker was killed."""
+    broker.start()
+    client = publish_states(broker.port, 2)
+    link = FleetLink(MqttSettings(url=broker.url), stopping=lambda: False)
+    link.connect()
+    first, second = (station_topic(number) for number in range(2))
+
+    def has_heard() -> bool:
+        client.publish(first.metrics, "{}")
+        link.turn(0.1)
+        return first.name in link.retained.heard_s
+
+    until(has_heard, "metrics")
+    now_s = link.retained.heard_s[first.name] + SILENT_S
+    link.close()
+    client.disconnect()
+    client.loop_stop()
+    broker.forget()
+    rows = {row.station: row.state for row in station_rows(link.retained, now_s)}
+    assert rows == {first.name: "online", second.name: "silent"}
+    assert {row.state for row in station_rows(link.retained)} == {"online"}
 
 
 def test_every_word_of_the_page_is_there_in_both_languages() -> None:
