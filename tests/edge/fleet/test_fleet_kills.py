@@ -1,4 +1,4 @@
-"""Twenty stations and a command, killed at random moments: each ends on one signed version."""
+"""Twenty stations, a command and a broker that end at random moments: each ends on one signed version."""
 
 import json
 import random
@@ -134,7 +134,7 @@ def test_a_release_reaches_all_and_a_bad_one_stops_at_the_canary(hall: Hall) -> 
 
 
 @pytest.mark.parametrize("seed", seeds(0, 3))
-def test_kills_of_stations_and_command_leave_one_signed_version_everywhere(
+def test_kills_of_stations_command_and_broker_leave_one_signed_version_everywhere(
     hall: Hall, seed: int
 ) -> None:
     chance = random.Random(seed)
@@ -149,11 +149,16 @@ def test_kills_of_stations_and_command_leave_one_signed_version_everywhere(
     time.sleep(1.0)
     for _ in range(8):
         time.sleep(chance.uniform(0.2, 3.0))
-        victim = chance.randrange(PROCESSES + 1)
+        victim = chance.randrange(PROCESSES + 2)
         if victim < PROCESSES:
             hall.kill(victim)
             time.sleep(chance.uniform(0.0, 1.0))
             hall.start(victim)
+            continue
+        if victim > PROCESSES:
+            hall.plant.broker.stop()
+            time.sleep(chance.uniform(0.0, 1.0))
+            hall.plant.broker.start()
             continue
         command.kill()
         command.wait()
