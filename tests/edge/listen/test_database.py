@@ -341,7 +341,11 @@ def test_partitions_are_made_ahead_and_what_others_cover_is_left_to_them(
         assert partitions(connection)[0] == make_cut(now, 2)
         end = make_partitions(connection, now, 7)
         cuts = partitions(connection)
+        by_arrival = connection.scalar(
+            sa.text("SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%brin (arrived_utc)%'")
+        )
     store.close()
+    assert by_arrival == len(cuts)  # station_clock shall not read a day
     assert cuts[0].begin <= now < cuts[-1].end == end
     assert all(one.end == other.begin for one, other in itertools.pairwise(cuts))
 
