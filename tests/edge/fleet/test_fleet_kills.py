@@ -1,4 +1,4 @@
-"""Twenty stations, a command and a broker that end at random moments: each ends on one signed version."""
+"""Twenty stations, a command and a broker, ended at random: each station ends on one version."""
 
 import json
 import random
