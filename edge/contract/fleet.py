@@ -31,6 +31,8 @@ MAX_RELEASE_BYTES = 16 * 2**30
 MAX_DETAIL = 300
 # What a release may be: a version of a product, or a part of the settings.
 RECIPE, SETTINGS = "recipe", "settings"
+# Reason of a station that could not fetch a release; it tries again while it is to take it.
+NOT_FETCHED = "not_fetched"
 
 Claim = Annotated[int, Field(ge=1, le=MAX_CLAIM)]
 Step = Annotated[int, Field(ge=0, le=MAX_CLAIM)]
@@ -218,6 +220,11 @@ class FleetReport(FleetMessage):
     @property
     def order(self) -> tuple[int, int]:
         return (self.claim, self.step)
+
+    @property
+    def bad(self) -> bool:
+        """Whether the release is no good here; one that did not arrive may do so yet."""
+        return self.phase.bad and self.reason != NOT_FETCHED
 
 
 class Owner(FleetMessage):

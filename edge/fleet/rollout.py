@@ -132,7 +132,7 @@ def bad_station(rollout: Rollout, seen: Mapping[str, Seen]) -> str:
         report = one.answer(rollout.id)
         if report is None:
             continue
-        if report.phase.bad:
+        if report.bad:
             return f"{station}: {report.reason or report.phase}: {report.detail}"
         if report.phase is ReleasePhase.IN_FORCE and (
             why := out_of_bounds(one, rollout.plan.bounds)
@@ -153,6 +153,9 @@ def _run(rollout: Rollout, seen: Mapping[str, Seen]) -> Rollout:
                     f"{station}: has not accepted the release within {plan.answer_minutes:g} "
                     "minutes"
                 )
+                report = one.answer(rollout.id)
+                if report is not None and report.detail:
+                    bad += f"; {report.detail}"
                 break
     if bad:
         paused = plan.on_bad == "pause"

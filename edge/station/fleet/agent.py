@@ -18,6 +18,7 @@ from edge.contract.encoding import bounded
 from edge.contract.event import Event, Severity
 from edge.contract.fleet import (
     MAX_DETAIL,
+    NOT_FETCHED,
     RECIPE,
     SETTINGS,
     Action,
@@ -169,7 +170,7 @@ class FleetAgent:
             return
         same = desired.order == (memory.claim, memory.step) and desired.rollout == memory.rollout
         self._desired = desired
-        if same and memory.phase.over and memory.reason != "not_fetched":
+        if same and memory.phase.over and memory.reason != NOT_FETCHED:
             self._report(again=True)
             return
         self._follow(desired)

@@ -1,5 +1,6 @@
 """Why a station does not take a release; each message names the cause and the next step."""
 
+from edge.contract.fleet import NOT_FETCHED
 from edge.errors import StationError
 
 
@@ -21,4 +22,4 @@ class ReleaseNotFetched(ReleaseRefused):
     """The release did not arrive; later it may."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("not_fetched", message)
+        super().__init__(NOT_FETCHED, message)

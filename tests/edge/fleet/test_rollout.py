@@ -1,5 +1,6 @@
 """How a roll-out goes on: waves, bounds, stations that are off, and what ends it; pure."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,18 @@ def test_a_station_that_says_nothing_in_time_is_bad() -> None:
     quiet = {now.waves[0][0]: station(ReleasePhase.FETCHING)}
     assert advance(after(now, 1.9), quiet).stage is Stage.RUNNING
     assert "within 2 minutes" in advance(after(now, 2.1), quiet).reason
+
+
+def test_a_station_that_could_not_fetch_it_has_time_to_try_again() -> None:
+    """Of a wave of a hundred stations that fetch at the same time some do not get through."""
+    now, one = rollout(answer_minutes=2), station(ReleasePhase.FAILED, since=None)
+    assert one.report is not None
+    failed = one.report.model_copy(update={"reason": "not_fetched", "detail": "http: no answer"})
+    seen = {now.waves[0][0]: replace(one, report=failed)}
+    assert advance(after(now, 1.9), seen).stage is Stage.RUNNING
+    late = advance(after(now, 2.1), seen)
+    assert late.stage is Stage.ROLLING_BACK
+    assert "within 2 minutes; http: no answer" in late.reason
 
 
 def test_a_report_from_before_it_was_asked_counts_for_nothing() -> None:
