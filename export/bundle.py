@@ -32,7 +32,6 @@ from edge.bundle.manifest_types import ManifestPart, plain_text
 from edge.bundle.training_record import SeenImagesSummary
 from edge.errors import ConfigurationError, StationError
 from edge.imaging.folder_names import written
-from edge.inspection.areas import CountedAreas
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.normalization import score_scale
 from edge.inspection.self_test import golden_scores
@@ -49,7 +48,8 @@ from export.calibration_images import (
 from export.engines import (
     BFLOAT16,
     BFLOAT16_FEATURES,
-    make_counted_areas,
+    DecidingAreas,
+    make_deciding_areas,
     onnx_engine,
     openvino_engine,
     require_inference,
@@ -310,9 +310,9 @@ def _prepare(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pre
     to_onnx(checkpoint.model, *size, onnx)
     xml, weights, graph = reference_graph(to_openvino(onnx), size)
     spread = score_scale(description.threshold.image, description.normalization.image).range
-    counted = make_counted_areas(description)
-    openvino = scored_over(openvino_engine(xml, weights, "f32"), counted)
-    report = _prove_equal(checkpoint, onnx, openvino, counted=counted, budget=request.parity)
+    areas = make_deciding_areas(description)
+    openvino = scored_over(openvino_engine(xml, weights, "f32"), areas)
+    report = _prove_equal(checkpoint, onnx, openvino, areas=areas, budget=request.parity)
     images, defective, hashes = _judging_images(checkpoint, request.judge_on, openvino)
     if integers:
         quantized = found()
@@ -367,7 +367,7 @@ def _prepare(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pre
             budget=request.accuracy,
             inference=request.inference,
             in_batches=description.input.tile_plan is not None,
-            counted=counted,
+            areas=areas,
         ),
         report,
         lambda: found().hashes,
@@ -380,7 +380,7 @@ def _prove_equal(
     onnx: Path,
     openvino: Engine,
     *,
-    counted: CountedAreas | None,
+    areas: DecidingAreas | None,
     budget: Budget,
 ) -> GateReport:
     """Compare the three runtimes in FP32.
@@ -392,8 +392,8 @@ def _prove_equal(
     log.info("parity gate: torch, ONNX Runtime, OpenVINO")
     started = time.monotonic()
     report = parity(
-        scored_over(torch_engine(checkpoint.model), counted),
-        {"ONNX Runtime": scored_over(onnx_engine(onnx), counted), "OpenVINO": openvino},
+        scored_over(torch_engine(checkpoint.model), areas),
+        {"ONNX Runtime": scored_over(onnx_engine(onnx), areas), "OpenVINO": openvino},
         "OpenVINO",
         description.input,
         validation=_spread(

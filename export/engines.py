@@ -1,5 +1,6 @@
 """The three runtimes the gate compares, each as one function from images to raw numbers."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +8,18 @@ import numpy as np
 import onnxruntime
 import openvino as ov
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from edge.errors import ConfigurationError
-from edge.inspection.areas import CountedAreas, common_score, counted_areas
+from edge.inspection.areas import CountedAreas, counted_areas
+from edge.inspection.criteria import Calibrated, DecisionCriteria, decision_criteria
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.pieces import frame_pieces
 from edge.inspection.predictor import RawPrediction
+from edge.inspection.zones import deciding_score
 from export.ir import INPUT, OUTPUTS
 from export.parity_gate import Engine, Images
-from training.checkpoint import Description
 
 BFLOAT16 = "bf16"
 # Of which a processor needs one to compute in it, as the kernel names them.
@@ -68,8 +71,20 @@ def computes_in(precision: str) -> bool:
     return precision != BFLOAT16 or "BF16" in able
 
 
-def make_counted_areas(description: Description) -> CountedAreas | None:
-    """Return what of an image counts; None where all does.
+@dataclass(frozen=True, slots=True)
+class DecidingAreas:
+    """What of an image counts, and the limits by which each of its areas decides."""
+
+    counted: CountedAreas
+    criteria: DecisionCriteria
+
+    def score(self, anomaly_map: NDArray[np.float32]) -> float:
+        """Return what decides, beside the part's threshold."""
+        return deciding_score(self.counted.scores(anomaly_map[None]), self.criteria)
+
+
+def make_deciding_areas(description: Calibrated) -> DecidingAreas | None:
+    """Return what of an image counts and decides; None where all does alike.
 
     None of tiles, too: which one an image is, and so which part of the mask it has, is not kept.
     """
@@ -78,19 +93,20 @@ def make_counted_areas(description: Description) -> CountedAreas | None:
         return None
     frame = (spec.areas.height, spec.areas.width)
     whole = frame_pieces(frame, spec).whole
-    return counted_areas(
+    counted = counted_areas(
         spec, frame, whole, score=description.map_score, map_shape=description.map_shape
     )
+    return DecidingAreas(counted, decision_criteria(description))
 
 
-def scored_over(engine: Engine, counted: CountedAreas | None) -> Engine:
-    """Return an engine whose scores are of what counts, as those are that decide."""
-    if counted is None:
+def scored_over(engine: Engine, areas: DecidingAreas | None) -> Engine:
+    """Return an engine whose scores are those that decide, also where a zone does by its own."""
+    if areas is None:
         return engine
 
     def run(images: Images) -> list[RawPrediction]:
         maps = [prediction.anomaly_map for prediction in engine(images)]
-        return [RawPrediction(common_score(counted.scores(m[None])).score, m) for m in maps]
+        return [RawPrediction(areas.score(one), one) for one in maps]
 
     return run
 

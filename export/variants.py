@@ -8,10 +8,9 @@ from enum import StrEnum
 import openvino as ov
 
 from edge.errors import StationError
-from edge.inspection.areas import CountedAreas
 from edge.inspection.openvino_core import openvino_core
 from export.accuracy_gate import Accuracy, AccuracyBudget, Predictions, Scale, compare
-from export.engines import BFLOAT16, computes_in, openvino_engine, scored_over
+from export.engines import BFLOAT16, DecidingAreas, computes_in, openvino_engine, scored_over
 from export.errors import ConversionFailed, GateFailed, QuantizationRefused
 from export.int8_search import Attempt, search
 from export.ir import ir_bytes
@@ -96,7 +95,7 @@ class VariantBuilder:
             integer kernels of a batch were seen to give other numbers at one call in thirty
             (2026.4.1, AVX2 without VNNI), those of a single image never.
         takes_batches: whether the graph takes several images at once, in any precision.
-        counted: what of an image is scored; None where all of it is.
+        areas: that are scored and decide; None where all of an image does alike.
     """
 
     subject: Quantizable
@@ -107,7 +106,7 @@ class VariantBuilder:
     inference: str = "f32"
     in_batches: bool = True
     takes_batches: bool = True
-    counted: CountedAreas | None = None
+    areas: DecidingAreas | None = None
 
     def make(self, precision: ExportPrecision) -> Variant:
         """Make a variant and let it pass the gate.
@@ -175,7 +174,7 @@ class VariantBuilder:
         )
 
     def _engine(self, xml: bytes, weights: bytes, inference: str, device: str = "CPU") -> Engine:
-        return scored_over(openvino_engine(xml, weights, inference, device), self.counted)
+        return scored_over(openvino_engine(xml, weights, inference, device), self.areas)
 
     def measure(self, predictions: Predictions) -> Accuracy:
         return compare(self.evidence.reference, predictions, self.evidence.scale)

@@ -53,11 +53,9 @@ def decide_areas(scores: Sequence[AreaScore], criteria: DecisionCriteria) -> Are
     zones = []
     decided: list[tuple[float, Decision]] = []
     for zone, score, _ in scores:
-        threshold, guard_band = criteria.threshold, criteria.guard_band
-        if zone is not None:
-            threshold = threshold if zone.threshold is None else zone.threshold
-            if zone.guard_band is not None:
-                guard_band = zone.guard_band * criteria.image_scale.range
+        threshold, guard_band = _threshold(zone, criteria), criteria.guard_band
+        if zone is not None and zone.guard_band is not None:
+            guard_band = zone.guard_band * criteria.image_scale.range
         decision = decide(score, threshold, guard_band)
         decided.append((_moved(score, threshold, criteria.threshold), decision))
         if zone is not None:
@@ -75,6 +73,20 @@ def decide_areas(scores: Sequence[AreaScore], criteria: DecisionCriteria) -> Are
     return AreasDecision(
         decision=worst[1], score=worst[0], zones=tuple(zones), detail=_named(zones)
     )
+
+
+def deciding_score(scores: Sequence[AreaScore], criteria: DecisionCriteria) -> float:
+    """Return how far the worst area lies above its own threshold, from the part's on.
+
+    At or above the part's threshold it rejects the part, whichever area it is of.
+    """
+    return max(
+        _moved(score, _threshold(zone, criteria), criteria.threshold) for zone, score, _ in scores
+    )
+
+
+def _threshold(zone: Zone | None, criteria: DecisionCriteria) -> float:
+    return criteria.threshold if zone is None or zone.threshold is None else zone.threshold
 
 
 def _moved(score: float, threshold: float, common: float) -> float:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from edge.bundle.input_spec import Areas
 from edge.cli.main import main as edge_run
 from edge.imaging.image_files import read_image
 from edge.inspection.decision import Result
 from edge.inspection.preprocessing import prepare
-from export.engines import make_counted_areas, scored_over, torch_engine
+from export.engines import make_deciding_areas, scored_over, torch_engine
 from tests.support.small_bundle import write_bundle, write_images
 from tests.support.small_training import batch, unfitted
 from tests.training.conftest import fit_arguments
@@ -84,12 +85,26 @@ def test_a_masked_fit_scores_nothing_of_what_the_mask_hides(
     assert found[2].detail == "rejected by zone right" and found[2].regions
     assert all(region.x >= 80 for region in found[2].regions)
 
-    # What the export gate compares is what decides.
-    counted = make_counted_areas(description)
-    prepared = prepare(spot, spec)[None]
-    scored = scored_over(torch_engine(fitted.model), counted)(prepared)[0].score
-    assert scored == pytest.approx(found[0].score, rel=1e-6)
-    assert torch_engine(fitted.model)(prepared)[0].score > 4 * scored
+    # What the export gate compares is what decides, also where a zone does by its own threshold.
+    engine = torch_engine(fitted.model)
+    limit = scores[2] * 0.9
+    zones = [zone.model_dump() | {"threshold": limit} for zone in spec.areas.zones]
+    areas = Areas.model_validate(spec.areas.model_dump() | {"zones": zones})
+    strict = description.model_copy(
+        update={
+            "input": spec.model_copy(update={"areas": areas}),
+            "threshold": description.threshold.model_copy(update={"image": 10 * scores[2]}),
+        }
+    )
+    for calibrated in (description, strict):
+        compared = scored_over(engine, make_deciding_areas(calibrated))
+        for sample, pixels, inspection in inspect_samples(predictor, samples, calibrated, ""):
+            score = compared(prepare(pixels, spec)[None])[0].score
+            assert score == pytest.approx(inspection.score, rel=1e-6), sample.label
+            rejected = score >= calibrated.threshold.image
+            assert rejected is (inspection.decision.result is Result.NOK)
+    assert rejected  # by its zone, far below the part's threshold
+    assert engine(prepare(spot, spec)[None])[0].score > 4 * scores[0]
 
 
 def test_a_mask_that_the_threshold_does_not_rest_on_ends_the_station_with_78(
