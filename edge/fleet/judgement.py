@@ -14,7 +14,7 @@ MIN_TIMED_PARTS = 100
 DRIFT, CHALLENGE_OVERDUE = "drift", "challenge_overdue"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What the broker has of a station.
 
@@ -23,12 +23,14 @@ class Seen:
         online: it is connected, as its state says.
         reasons: of its state.
         asked: order of the desired state that the broker has for it.
+        online_s: for how long it has been connected, while somebody looked.
     """
 
     report: FleetReport | None = None
     online: bool = False
     reasons: tuple[str, ...] = ()
     asked: tuple[int, int] = (0, 0)
+    online_s: float = math.inf
 
     def answer(self, rollout: str) -> FleetReport | None:
         """Return its report if that is about what it is asked for by this roll-out."""

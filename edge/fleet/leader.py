@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from uuid import uuid4
 
 from edge.contract.fleet import (
@@ -157,6 +158,7 @@ class Leader:
         self._emit = emit
         self._reported = ""
         self._kept_s = 0.0
+        self._online_since_s: dict[str, float] = {}
         self._there_s: dict[str, float] = {}
         self._connections = lead.link.connections
 
@@ -221,8 +223,15 @@ class Leader:
 
     def seen(self) -> dict[str, Seen]:
         """Return what the broker has of each station of the roll-out."""
-        retained = self._lead.link.retained
-        return {one: see(retained, one) for one in self.rollout.stations()}
+        retained, now_s = self._lead.link.retained, time.monotonic()
+        found = {one: see(retained, one) for one in self.rollout.stations()}
+        self._online_since_s = {
+            name: self._online_since_s.get(name, now_s) for name, one in found.items() if one.online
+        }
+        return {
+            name: replace(one, online_s=now_s - self._online_since_s.get(name, now_s))
+            for name, one in found.items()
+        }
 
     def _ask(self) -> None:
         """Have the broker keep, for each station, what it is to have."""

@@ -148,7 +148,7 @@ def _run(rollout: Rollout, seen: Mapping[str, Seen]) -> Rollout:
     if not bad and rollout.elapsed_s > late:
         for station in wave:
             one = seen.get(station, Seen())
-            if one.online and not _has_it(rollout, one):
+            if one.online and one.online_s > late and not _has_it(rollout, one):
                 bad = (
                     f"{station}: has not accepted the release within {plan.answer_minutes:g} "
                     "minutes"

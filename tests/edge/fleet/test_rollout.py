@@ -118,6 +118,14 @@ def test_a_station_that_says_nothing_in_time_is_bad() -> None:
     assert "within 2 minutes" in advance(after(now, 2.1), quiet).reason
 
 
+def test_a_station_that_was_off_has_its_time_from_when_it_is_there() -> None:
+    now = after(rollout(answer_minutes=2), 30)
+    back = {now.waves[0][0]: Seen(online=True, online_s=119.0)}
+    assert advance(now, back).stage is Stage.RUNNING
+    late = {now.waves[0][0]: Seen(online=True, online_s=121.0)}
+    assert advance(now, late).stage is Stage.ROLLING_BACK
+
+
 def test_a_station_that_could_not_fetch_it_has_time_to_try_again() -> None:
     """Of a wave of a hundred stations that fetch at the same time some do not get through."""
     now, one = rollout(answer_minutes=2), station(ReleasePhase.FAILED, since=None)
