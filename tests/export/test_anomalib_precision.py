@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle import manifest as manifests
+from edge.bundle import loading
 from edge.bundle.loading import load_bundle
 from edge.bundle.manifest import Manifest
 from edge.inspection import detector
@@ -94,7 +94,7 @@ def test_bfloat16_says_what_it_needs_and_runs_elsewhere_in_f32(
     with pytest.MonkeyPatch.context() as patch:
         for module in (engines, variants):
             patch.setattr(module, "computes_in", lambda precision: True)
-        for module in (manifests, detector):
+        for module in (loading, detector):
             patch.setattr(module, "processor_features", lambda: frozenset({"amx_bf16"}))
         assert run_import(model, "--precision", "bf16", "--judge-on", str(data)) == 0
     assert "needs a processor with amx_bf16 or avx512_bf16; on others it runs in f32" in (

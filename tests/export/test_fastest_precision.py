@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bundle import manifest as manifests
+from edge.bundle import loading
 from edge.bundle.loading import fallback_sentence, load_bundle
 from edge.bundle.manifest import Manifest
 from edge.inspection import detector
@@ -101,7 +101,7 @@ def test_a_bundle_for_bfloat16_says_what_it_needs_and_runs_elsewhere_in_f32(
     with pytest.MonkeyPatch.context() as patch:
         for module in (engines, variants):
             patch.setattr(module, "computes_in", lambda precision: True)
-        for module in (manifests, detector):
+        for module in (loading, detector):
             patch.setattr(module, "processor_features", lambda: frozenset({"amx_bf16"}))
         assert main([str(any_checkpoint), "--precision", "bf16", "-o", str(output)]) == 0
         there = load_bundle(output)
