@@ -11,7 +11,7 @@ const NEAR_PX = 14;
 const MAX_LISTED = 30;
 const EMPTY = { ignore: [], zones: [], strokes: [], keep: false };
 
-let force = null, shape = EMPTY, past = [], begun = [], stroke = null, tool = "ignore", built = false, changed = false, saving = false;
+let force = null, shape = EMPTY, past = [], begun = [], stroke = null, tool = "ignore", built = false, changed = false, saving = false, edits = 0;
 let image = null, newest = null, kept = [], scored = [];
 
 export function start() { addEventListener("keydown", keys); }
@@ -66,11 +66,17 @@ function build() {
         button("mask-restore", "mask_restore", restore, { "data-acts": true })))));
 }
 
-async function load() {
-  force = await get("api/mask");
+// Takes what is in force, unless that is still what it was before; what is drawn meanwhile stays.
+async function load(before = null) {
+  const drawn = edits;
+  const found = await get("api/mask");
+  if (found.sha256 === before) return false;
+  force = found;
   try { scored = (await get("api/zones")).zones; } catch { scored = []; }
+  if (edits !== drawn) return true;
   shape = { ignore: force.ignore, zones: force.zones, strokes: [], keep: Boolean(force.painted) };
   past = []; begun = []; stroke = null; changed = false;
+  return true;
 }
 
 async function listParts() {
@@ -171,9 +177,10 @@ function limit(at, name, text, type) {
   keep({ ...shape, zones: shape.zones.map((zone, i) => (i === at ? { ...zone, [name]: value } : zone)) });
 }
 
-function keep(next) { past.push(shape); shape = next; changed = true; show(); }
+function keep(next) { edits += 1; past.push(shape); shape = next; changed = true; show(); }
 
 function undo() {
+  edits += 1;
   if (begun.length) begun = begun.slice(0, -1);
   else if (past.length) shape = past.pop();
   changed = changed && (past.length > 0 || begun.length > 0);
@@ -196,6 +203,7 @@ function place(event) {
 function down(event) {
   if (event.button || !image) return;
   event.preventDefault();
+  edits += 1;
   const at = place(event);
   if (tool === "brush" || tool === "erase") {
     $("mask-stage").setPointerCapture(event.pointerId);
@@ -279,8 +287,8 @@ async function send(body) {
 // The page's process hears of it within a second.
 async function inForce(before) {
   for (let tries = 0; tries < 20; tries += 1) {
-    await load();
-    if (force.sha256 !== before) return;
+    if (await load(before)) return;
     await new Promise((done) => setTimeout(done, 250));
   }
+  await load(); // nothing has changed
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.edge.hmi.test_hmi_browser import SIZES, shot, unlock
 from tests.support.browser import running_browser
@@ -32,6 +32,28 @@ def corner(page: Page, x: float, y: float) -> tuple[float, float]:
         [x, y],
     )
     return box[0], box[1]
+
+
+def what_is_drawn_while_it_is_read_again_stays(page: Page) -> None:
+    """The answer of the station is held back until a stroke has been drawn."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/mask", hold)
+    page.locator("#mask-reload").click()
+    wait_until(lambda: page.evaluate("1") == len(held), "it is read again")
+    page.mouse.move(*corner(page, 100, 80))
+    page.mouse.down()
+    page.mouse.move(*corner(page, 120, 90), steps=4)
+    page.mouse.up()
+    with page.expect_response("**/api/zones"):
+        held[0].continue_()
+    page.unroute("**/api/mask")
+    expect(page.locator("#mask-unsaved")).to_have_text("Not saved yet.")
+    page.locator("#mask-undo").click()
+    expect(page.locator("#mask-shapes li")).to_have_count(1)
 
 
 def what_good_parts_score_in_a_zone_is_shown(station: PageStation, page: Page) -> None:
@@ -90,6 +112,7 @@ def test_a_polygon_and_the_brush_are_drawn_undone_and_saved(station: PageStation
         expect(page.locator("#mask-shapes li")).to_have_count(2)
         page.locator("#mask-undo").click()
         expect(page.locator("#mask-shapes li")).to_have_count(1)
+        what_is_drawn_while_it_is_read_again_stays(page)
         page.locator("#mask-comment").fill("label")
         shot(page, "mask")
         page.locator("#mask-apply").click()
