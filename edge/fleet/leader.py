@@ -54,14 +54,14 @@ def look(settings: MqttSettings, stopping: Callable[[], bool], wait_s: float = 0
     link = FleetLink(settings, stopping=stopping)
     link.connect()
     until_s = time.monotonic() + wait_s
-    while silent(link.retained) and time.monotonic() < until_s and not stopping():
+    while without_counts(link.retained) and time.monotonic() < until_s and not stopping():
         link.turn(0.1)
     link.close()
     return link.retained
 
 
-def silent(retained: Retained) -> list[str]:
-    """Return the stations that are there and have not told their counts yet."""
+def without_counts(retained: Retained) -> list[str]:
+    """Return the connected stations whose counts of parts have not come yet."""
     return [
         name
         for name, kept in retained.stations.items()

@@ -9,7 +9,7 @@ from typing import Any
 
 from edge.contract.fleet import FleetReport
 from edge.fleet.fleet_link import Retained
-from edge.fleet.leader import CONNECTED_STATES, read_condition, silent
+from edge.fleet.leader import CONNECTED_STATES, read_condition, without_counts
 
 _DIGITS = re.compile(r"([0-9]+)")
 # A station publishes its counts every 10 s, and its state every 30 s.
@@ -69,7 +69,7 @@ def rows_table(retained: Retained, rows: Sequence[StationRow]) -> Iterator[str]:
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     for line in cells:
         yield "  ".join(one.ljust(width) for one, width in zip(line, widths, strict=True)).rstrip()
-    quiet = set(silent(retained)) & {row.station for row in rows if row.ok_rate is None}
+    quiet = set(without_counts(retained)) & {row.station for row in rows if row.ok_rate is None}
     if quiet:
         yield (
             f"OK: not known for {len(quiet)} stations, which report it every 10 s; --wait "
