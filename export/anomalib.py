@@ -57,14 +57,7 @@ from export.fastest_precision import COMPARED, Made, compared, measure_latencies
 from export.ir import ir_bytes
 from export.latency import Latency, fastest
 from export.report import FROM_ANOMALIB, Report, report_files
-from export.variants import (
-    NOT_MADE,
-    ExportPrecision,
-    Variant,
-    VariantBuilder,
-    make_all,
-    why_not,
-)
+from export.variants import NOT_MADE, ExportPrecision, Variant, VariantBuilder, make_all, why_not
 from training.data.open_data_set import open_judging
 from training.data.samples import Sample
 from training.metrics import exact_interval, share_text

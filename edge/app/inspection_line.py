@@ -48,11 +48,7 @@ from edge.station.pipeline.work import Beats, NewestFrame
 from edge.station.recording import reports
 from edge.station.recording.journal_folder import journal_folder
 from edge.station.recording.port_output import port_sinks
-from edge.station.recording.verdict_recorder import (
-    JournalRecorder,
-    StdoutRecorder,
-    VerdictRecorder,
-)
+from edge.station.recording.verdict_recorder import JournalRecorder, StdoutRecorder, VerdictRecorder
 from edge.station.threads import Worker
 
 log = logging.getLogger(__name__)

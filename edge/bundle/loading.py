@@ -17,11 +17,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from edge.atomic_files import open_regular
-from edge.bundle.bounds import (
-    MAX_BIN_BYTES,
-    MAX_BUNDLE_MANIFEST_BYTES,
-    MAX_XML_BYTES,
-)
+from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
 from edge.bundle.manifest import Identity, Manifest, manifest_here, parse_manifest, precision_text
 from edge.bundle.signature import verify_signature
 from edge.errors import BundleDamaged, BundleError, BundleMissing

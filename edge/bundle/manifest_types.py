@@ -3,12 +3,7 @@
 import unicodedata
 from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from edge.bundle.bounds import (
     MAX_INPUT_PX,

@@ -2,9 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
 from edge.bundle.manifest_types import (
     Count,

@@ -9,12 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import uuid4
 
-from edge.contract.fleet import (
-    OWNER_TOPIC,
-    ROLLOUT_TOPIC,
-    Desired,
-    Owner,
-)
+from edge.contract.fleet import OWNER_TOPIC, ROLLOUT_TOPIC, Desired, Owner
 from edge.contract.topics import StationTopic
 from edge.fleet.errors import BrokerAway, LeadLost, RolloutRefused
 from edge.fleet.fleet_link import FleetLink, Retained

@@ -17,14 +17,7 @@ from edge.mqtt.broker_reason_codes import (
     SESSION_TAKEN_OVER,
 )
 from edge.mqtt.command_gate import COMMAND_NAMES
-from edge.mqtt.connection import (
-    Broker,
-    Connection,
-    ConnectionRefused,
-    Subscriptions,
-    WakeUp,
-    Will,
-)
+from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Subscriptions, WakeUp, Will
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,7 @@ from edge.inspection.preprocessing import to_samples
 from edge.recipes.folder import MODEL
 from edge.recipes.taught import TAUGHT_FILE, Taught
 from edge.teaching.golden_features import check_features
-from edge.teaching.images import (
-    ReadImages,
-    TaughtImage,
-    named_cause,
-    named_fault,
-    read_images,
-)
+from edge.teaching.images import ReadImages, TaughtImage, named_cause, named_fault, read_images
 from edge.teaching.part_reference import (
     JUDGES,
     LocatorChoice,

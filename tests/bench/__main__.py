@@ -35,11 +35,7 @@ from edge.inspection.detector import CompiledModel, RunPlan
 from edge.inspection.heat_map import blend_heat_map
 from edge.inspection.normalization import ScoreScale
 from edge.journal.entries import Entry, RecordKind
-from edge.station.model.tuning import (
-    BATCHES_OF_TILES,
-    candidate_plans,
-    measure,
-)
+from edge.station.model.tuning import BATCHES_OF_TILES, candidate_plans, measure
 from edge.system.processor import pc_identity, usable_cores
 from tests.bench import head_times, numbers, watched_folder
 from tests.bench.bundles import make_bundles

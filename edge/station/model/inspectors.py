@@ -11,11 +11,7 @@ from edge.inspection.image_limits import ImageLimits, ReferenceRegion
 from edge.inspection.inspector import Inspector
 from edge.settings.image import ImageSettings
 from edge.settings.station import Settings
-from edge.station.model.tuning import (
-    default_plan,
-    read_tuning,
-    sound_batches,
-)
+from edge.station.model.tuning import default_plan, read_tuning, sound_batches
 from edge.system.processor import processor_features
 
 

@@ -37,11 +37,7 @@ from edge.station.model.recipe_limits import (
     uncallable_warning,
 )
 from edge.station.model.releases import Releases
-from edge.station.model.reloadable_settings import (
-    check_exchangeable,
-    described,
-    only_decision,
-)
+from edge.station.model.reloadable_settings import check_exchangeable, described, only_decision
 from edge.station.model.resident_recipes import ResidentRecipes
 from edge.station.model.store import Change, ExchangeResult, LoadedModel, ModelStore
 from edge.station.model.tuning import tuning_path

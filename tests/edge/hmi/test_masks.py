@@ -15,14 +15,7 @@ from edge.contract.encoding import to_json
 from edge.contract.event import Event
 from edge.contract.verdict import Recipe, payload
 from edge.errors import ConfigurationError, StationError
-from edge.hmi.actions import (
-    Actor,
-    MaskBody,
-    MaskChanged,
-    SetMask,
-    SetThreshold,
-    ThresholdBody,
-)
+from edge.hmi.actions import Actor, MaskBody, MaskChanged, SetMask, SetThreshold, ThresholdBody
 from edge.hmi.masks import Drawing, MaskInForce, Stroke
 from edge.hmi.server.threshold_preview import preview
 from edge.hmi.station_end.actions import ActionServices, PageActions

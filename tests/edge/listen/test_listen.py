@@ -39,13 +39,7 @@ from edge.settings.mqtt import MqttSettings
 from tests.edge.conftest import EdgeRun
 from tests.support.broken_network import OldBroker
 from tests.support.broker import GENEROUS_S, Broker
-from tests.support.relaying import (
-    STATION,
-    VERDICT,
-    RelayedJournal,
-    Relaying,
-    relayed_journals,
-)
+from tests.support.relaying import STATION, VERDICT, RelayedJournal, Relaying, relayed_journals
 from tests.support.small_bundle import write_images
 from tests.support.station_process import StationProcess, until
 

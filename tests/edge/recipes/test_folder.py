@@ -13,12 +13,7 @@ from edge.bundle.input_spec import Crop
 from edge.bundle.loading import load_bundle
 from edge.errors import BundleMissing
 from edge.recipes.content import RecipeCamera, RecipeContent, RecipeDecision
-from edge.recipes.errors import (
-    RecipeDamaged,
-    RecipeNameInvalid,
-    RecipeNotInForce,
-    RecipeUnknown,
-)
+from edge.recipes.errors import RecipeDamaged, RecipeNameInvalid, RecipeNotInForce, RecipeUnknown
 from edge.recipes.folder import RecipeFolder, RecipeListing
 from edge.recipes.names import recipe_name
 from tests.support.recipes import add_recipe, copied_bundle, missing_images

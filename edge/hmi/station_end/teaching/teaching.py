@@ -35,12 +35,7 @@ from edge.hmi.actions import (
     TeachingChanged,
     TryCandidate,
 )
-from edge.hmi.contents import (
-    CapturedImage,
-    Capturing,
-    TeachingResult,
-    TeachingStatus,
-)
+from edge.hmi.contents import CapturedImage, Capturing, TeachingResult, TeachingStatus
 from edge.hmi.station_end.teaching.build import Build
 from edge.hmi.station_end.teaching.build_request import (
     BuildSources,
@@ -75,9 +70,7 @@ from edge.station.model.recipe_limits import demand_callable, demand_own_name
 from edge.station.pipeline.mailbox import EveryMailbox
 from edge.station.pipeline.sinks import memory_bytes
 from edge.system.priority import READ_BESIDE
-from edge.teaching.build_process import (
-    BuildReport,
-)
+from edge.teaching.build_process import BuildReport
 from edge.teaching.refusals import TeachingNotPossible
 from edge.teaching.scene_change import look_at
 
