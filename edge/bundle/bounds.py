@@ -25,9 +25,11 @@ MAX_REFERENCE_PX = 96
 MAX_SCALE_SHARE = 0.1
 MIN_LIKENESS_SIZED = 0.85
 
-# Of a mask and its zones; what a verdict says of the zones has to fit into its 8 KiB.
+# Of a mask and its zones; what a verdict says of the zones has to fit into its 8 KiB, also with
+# names of a script whose characters take several bytes.
 MAX_POLYGONS = 100
 MAX_POINTS = 400
 MAX_RUNS = 200_000
 MAX_ZONES = 16
 MAX_ZONE_NAME_LENGTH = 40
+MAX_ZONE_NAME_BYTES = 80

@@ -13,6 +13,7 @@ from edge.bundle.bounds import (
     MAX_RUNS,
     MAX_SCALE_SHARE,
     MAX_SIDE_PX,
+    MAX_ZONE_NAME_BYTES,
     MAX_ZONE_NAME_LENGTH,
     MAX_ZONES,
     MIN_LIKENESS_SIZED,
@@ -118,6 +119,13 @@ class Locator(ManifestPart):
         return self
 
 
+def _fits_verdict(name: str) -> str:
+    size = len(name.encode())
+    if size > MAX_ZONE_NAME_BYTES:
+        raise ValueError(f"has {size} bytes of UTF-8; at most {MAX_ZONE_NAME_BYTES} are allowed")
+    return name
+
+
 Polygon = Annotated[tuple[tuple[float, float], ...], Field(min_length=3, max_length=MAX_POINTS)]
 
 
@@ -132,7 +140,10 @@ class Zone(ManifestPart):
     """
 
     name: Annotated[
-        str, Field(min_length=1, max_length=MAX_ZONE_NAME_LENGTH), AfterValidator(_plain)
+        str,
+        Field(min_length=1, max_length=MAX_ZONE_NAME_LENGTH),
+        AfterValidator(_plain),
+        AfterValidator(_fits_verdict),
     ]
     polygon: Polygon
     threshold: Score | None = None

@@ -5,8 +5,11 @@ from enum import StrEnum
 from typing import Any
 
 from edge.contract.clock_sync import ClockSource
+from edge.contract.encoding import bounded
 
 SCHEMA = "state/1"
+# Of a camera: it says what it likes.
+MAX_MODEL_LENGTH = 100
 # Reasons with which a degraded station decides no part.
 HINDERING = frozenset({"camera_lost", "camera_failed", "journal_unwritable", "journal_full"})
 
@@ -134,7 +137,9 @@ def _payload(state: State, session: str, report: StationReport) -> dict[str, Any
         "camera": {
             "state": report.camera_state,
             "id": state.camera,
-            "model": report.camera_model,
+            "model": bounded(report.camera_model, MAX_MODEL_LENGTH)
+            if report.camera_model
+            else None,
             "temp_c": report.camera_temperature_c,
         },
         "model": {

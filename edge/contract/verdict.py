@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,10 @@ SCHEMA = "verdict/1"
 
 # Bounds of the free text, so that a payload stays below 8 KiB whatever a camera or path says.
 MAX_DETAIL_LENGTH = 300
+MIN_DETAIL_LENGTH = 100
 MAX_VERDICT_BYTES = 8192
+# ``seq``, ``journal`` and ``session`` are filled in later; so much longer they make a payload.
+_FILLED_IN_BYTES = 2 * 36 + 20
 
 # After so long nobody acts on a verdict in real time; one that is sent later is marked as replayed.
 ACT_WITHIN_NS = 10_000_000_000
@@ -293,22 +297,43 @@ def payload(
     if inspection.zones:
         record["zones"] = [_zone(zone) for zone in inspection.zones]
         record["shared_raw_score"] = inspection.shared_score
-    _shorten(record)
+    _shorten(record, MAX_VERDICT_BYTES - _FILLED_IN_BYTES)
     return record
 
 
-def _shorten(record: dict[str, Any]) -> None:
-    """Leave out the weakest regions of a record that would be longer than 8 KiB."""
-    # ``seq``, ``journal`` and ``session`` are filled in later; so much longer they make it.
-    spare_bytes = 2 * 36 + 20
-    while record["regions"]:
-        excess = len(to_json(record).encode()) + spare_bytes - MAX_VERDICT_BYTES
-        if excess <= 0:
-            return
+def _shorten(record: dict[str, Any], max_bytes: int) -> None:
+    """Leave out, in the order that the schema states, what makes a record too long."""
+    image = record["image"]
+    _drop_regions(record, max_bytes)
+    if _bytes(record) > max_bytes:
+        image["heatmap_uri"] = None
+    if _bytes(record) > max_bytes and image.get("source_uri"):
+        image["source_uri"] = image["source_uri"].rpartition("/")[2]
+    if _bytes(record) > max_bytes:
+        image["uri"] = None
+    _cut_detail(record, max_bytes, MIN_DETAIL_LENGTH)
+    if _bytes(record) > max_bytes:
+        image["source_uri"] = None
+    _cut_detail(record, max_bytes, 1)
+
+
+def _drop_regions(record: dict[str, Any], max_bytes: int) -> None:
+    while record["regions"] and (excess := _bytes(record) - max_bytes) > 0:
         longest_region_bytes = max(len(to_json(region)) + 1 for region in record["regions"])
         too_many = min(-(-excess // longest_region_bytes), len(record["regions"]))
         record["regions"] = record["regions"][:-too_many]
         record["regions_truncated"] = True
+
+
+def _cut_detail(record: dict[str, Any], max_bytes: int, min_length: int) -> None:
+    while (excess := _bytes(record) - max_bytes) > 0 and len(record["detail"] or "") > min_length:
+        # A character has at most four bytes, and the … that stands for what is cut has three.
+        shorter = max(len(record["detail"]) - max(excess // 4, 1), min_length)
+        record["detail"] = bounded(record["detail"][: shorter + 1], shorter)
+
+
+def _bytes(record: Mapping[str, Any]) -> int:
+    return len(to_json(record).encode())
 
 
 def _limit(verdict: Verdict, identity: StationIdentity | None) -> tuple[float, int] | None:
@@ -406,13 +431,9 @@ def _rounded_down(value: float | None) -> float | None:
     return None if value is None else math.floor(value * 1e6) / 1e6
 
 
-def with_fewer_regions(message: bytes, max_bytes: int) -> bytes | None:
-    """Leave the weakest regions of a verdict out until it has ``max_bytes``; None if it cannot."""
+def shortened(message: bytes, max_bytes: int) -> bytes | None:
+    """Leave out of a verdict what its schema lets give way; None where it is too long without."""
     content = json.loads(message)
-    content["regions_truncated"] = True
-    while content["regions"]:
-        content["regions"].pop()
-        shorter = to_json(content).encode()
-        if len(shorter) <= max_bytes:
-            return shorter
-    return None
+    _shorten(content, max_bytes)
+    shorter = to_json(content).encode()
+    return shorter if len(shorter) <= max_bytes else None

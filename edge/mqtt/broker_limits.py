@@ -1,7 +1,7 @@
 """What a broker takes: announced in its CONNACK, or shown by how earlier connections ended.
 
 The rule for a message that is larger than the broker takes: it is sent shortened where the
-contract has a shorter form (meta, state, metrics; a verdict with fewer regions), else it is left
+contract has a shorter form (meta, state, metrics; a verdict as its schema says), else it is left
 out; a verdict or event then is a dead letter and stays in the journal. The others go on.
 """
 

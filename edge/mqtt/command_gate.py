@@ -54,6 +54,8 @@ _NAME = re.compile(r"[a-z0-9_-]{1,32}")
 
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Seq = Annotated[int, Field(ge=1, le=MAX_SEQ)]
+# Of a recipe: the number has to fit wherever its verdict goes, and Python reads any.
+Version = Annotated[int, Field(ge=0, le=MAX_SEQ)] | Identifier
 
 
 class _Content(BaseModel):
@@ -64,12 +66,12 @@ class _Content(BaseModel):
 
 class _WantedRecipe(_Content):
     id: Identifier
-    version: int | Identifier | None = None
+    version: Version | None = None
 
 
 class _SetRecipe(_Content):
     id: Identifier
-    version: int | Identifier
+    version: Version
     schema_: Literal["cmd-set-recipe/1"] = Field("cmd-set-recipe/1", alias="schema")
 
 

@@ -365,7 +365,7 @@ class Relay:
     def _content(
         self, row: JournalRow, replayed: bool, connection: Connection
     ) -> tuple[bytes, str] | tuple[None, str]:
-        """Return the row's message, with fewer regions where the broker takes no more.
+        """Return the row's message, a verdict shortened where the broker takes no more.
 
         None, and why, where it is too large all the same.
         """
@@ -379,12 +379,11 @@ class Relay:
             self.limited = True
             log.warning(
                 "the broker accepts packets of at most %s bytes; larger verdicts are sent "
-                "with fewer regions, and those still too large are not sent. The journal has "
-                "them in full.",
+                "shortened, and those still too large are not sent. The journal has them in full.",
                 connection.limits.max_packet_bytes,
             )
         if row.kind is RecordKind.VERDICT:
-            shorter = verdicts.with_fewer_regions(content, len(content) - excess)
+            shorter = verdicts.shortened(content, len(content) - excess)
             if shorter is not None:
                 return shorter, ""
         size = connection.packet_bytes(topic, content, schema)

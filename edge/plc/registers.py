@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 from edge.contract.verdict import REASON_CODES
 from edge.inspection.decision import Reason, Result
 
-# Characters of a part id, two to a register.
+# Bytes of a part id, two to a register.
 TEXT_WORDS = 16
 TEXT_BYTES = 2 * TEXT_WORDS
 # Where the status block is read as holding registers, for masters without function code 4.
@@ -30,7 +30,7 @@ class Kind(StrEnum):
     UINT16 = "unsigned 16 bit"
     UINT32 = "unsigned 32 bit"
     INT32 = "signed 32 bit"
-    TEXT = "32 characters"
+    TEXT = "32 bytes of text"
 
     @property
     def words(self) -> int:
@@ -220,6 +220,11 @@ class Order:
 def named(block: tuple[Register, ...], name: str) -> Register:
     """Return a register of a block by its name."""
     return next(one for one in block if one.name == name)
+
+
+def fitting_text(text: str) -> bytes:
+    """Return as much of a text, in UTF-8, as its registers hold; no half character at its end."""
+    return text.encode()[:TEXT_BYTES].decode(errors="ignore").encode()
 
 
 def encoded(value: int | bytes, kind: Kind, order: Order) -> list[int]:

@@ -215,6 +215,7 @@ class CameraSettings(Section):
 
     uri: str = Field(
         min_length=1,
+        max_length=4096,
         description=(
             "Folder, glob, image, video file, watch://FOLDER, gige://…, usb3://…, 0, "
             "/dev/v4l/by-id/…, rtsp://… or http://…; edge-run --list-cameras lists those "

@@ -13,7 +13,7 @@ class ModelSettings(Section):
     path: str = Field(
         min_length=1, description="Path of the bundle's .xml.", examples=["demo/bottle.xml"]
     )
-    device: str = Field(default="CPU", min_length=1, description="OpenVINO device.")
+    device: str = Field(default="CPU", min_length=1, max_length=100, description="OpenVINO device.")
     threads: int = Field(
         default=0,
         ge=0,

@@ -400,8 +400,8 @@ class ModbusPort:
             values["rejection"] = last.rejection.value
             values["taken_id"] = last.number
         if shown is not None:
-            part_id = (shown.part.part_id or "").encode()
-            if len(part_id) > table.TEXT_BYTES:
+            part_id = shown.part.part_id or ""
+            if len(part_id.encode()) > table.TEXT_BYTES:
                 errors |= table.PART_ID_CUT.mask
             values |= {
                 "result_id": shown.trigger,
@@ -409,7 +409,7 @@ class ModbusPort:
                 "reason": REASON_CODES[shown.decided.reason],
                 "score_milli": _thousandths(shown.decided.score),
                 "seq": shown.seq,
-                "result_part_id": part_id,
+                "result_part_id": table.fitting_text(part_id),
             }
         control = self._command[0]
         bits = {

@@ -54,6 +54,10 @@ def test_an_image_alone_is_a_mask_whose_black_counts(tmp_path: Path) -> None:
         (f"{SIZE}ignore: [[[0, 0], [113, 0], [10, 9]]]\n", "outside of 112×80"),
         (f"{SIZE}ignore: [[[0, 0], [9, 0]]]\n", "at least 3"),
         (f"{SIZE}zones: [{{name: a, polygon: {SQUARE}}}, {{name: a, polygon: {SQUARE}}}]\n", "two"),
+        (
+            f"{SIZE}zones: [{{name: {'면' * 27}, polygon: {SQUARE}}}]\n",
+            "81 bytes of UTF-8; at most 80",
+        ),
         (f"{SIZE}zones: [{{name: a, polygon: {SQUARE}, treshold: 1}}]\n", "treshold: is unknown"),
         (f"{SIZE}zones: [{{name: a, polygon: {SQUARE}, threshold: .nan}}]\n", "finite"),
         (f"ignore: [{SQUARE}]\n", "size is missing"),

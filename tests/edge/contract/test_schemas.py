@@ -74,6 +74,11 @@ def test_every_condition_is_in_the_schema_and_offline_is_the_brokers(condition: 
     check_payload(TOPIC.state, will_payload(SESSION))
 
 
+def test_a_state_has_room_for_a_hundred_characters_of_what_a_camera_is_called() -> None:
+    content, _ = state_payloads(STATE, SESSION, StationReport(camera_model="G\x07" * 9999))
+    assert content["camera"]["model"] == "G " * 49 + "G…"
+
+
 @pytest.mark.parametrize("phase", list(TriggerPhase))
 @pytest.mark.parametrize(
     "reason",
@@ -99,7 +104,7 @@ def test_every_status_of_an_answer_is_in_the_schema(status: Status) -> None:
 
 @pytest.mark.parametrize("severity", list(Severity))
 def test_an_event_is_at_most_32_kib_whatever_its_content(severity: Severity) -> None:
-    data = {"\U0001f600" * 9 + str(number): "\U0001f600" * 9999 for number in range(99)}
+    data = {f"{number:02}" + "\U0001f600" * 99: "\U0001f600" * 9999 for number in range(99)}
     event = event_payload(Event("kind", severity, "x" * 9999, {**data, "n": 1.5}), 0)
     check_payload(TOPIC.event, event)
     assert len(to_json(event).encode()) <= 32768

@@ -15,6 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from edge.bundle.bounds import MAX_ZONES
+from edge.bundle.input_spec import Zone
 from edge.contract.clock_sync import STA_UNSYNC, ClockSource, ClockSync, read_timex
 from edge.contract.image_source import encoded_name, image_name
 from edge.contract.verdict import (
@@ -26,12 +28,16 @@ from edge.contract.verdict import (
     Verdict,
     new_id,
     payload,
+    shortened,
     to_json,
 )
 from edge.imaging.frame import Frame, FrameStatus, Pixels, Telemetry
+from edge.imaging.pose import PartPose
+from edge.inspection.alignment import Located
 from edge.inspection.decision import Decision, Reason, Result
-from edge.inspection.inspector import Inspection
+from edge.inspection.inspector import Durations, Inspection
 from edge.inspection.regions import MAX_REGIONS, Region
+from edge.inspection.zones import ZoneDecision
 from edge.station.monitoring.kernel_clock import clock_sync
 from tests.support.sample_verdict import GOOD, IDENTITY, SECOND_NS
 from tests.support.sample_verdict import sample_verdict as verdict
@@ -308,6 +314,141 @@ def test_the_weakest_regions_give_way_when_a_verdict_would_be_longer_than_8_kib(
     assert kept == [10**10 - n for n in range(len(kept))]
     filled_in = content | {"seq": 2**63, "journal": str(UUID(int=0))}
     assert EIGHT_KIB - 300 < len(to_json(filled_in).encode()) <= EIGHT_KIB
+
+
+EMOJI = "\U0001f600"
+# As long as bytes and characters of a zone's name allow: a quotation mark has two in JSON.
+ZONE_NAME = EMOJI * 13 + '"' * 25
+RAW = -1.2345678901234567e-17
+
+
+def longest(
+    name: str = ZONE_NAME, word: str = EMOJI, detail: str = EMOJI * 1000, source: str = ""
+) -> tuple[Verdict, StationIdentity]:
+    """Return a verdict whose every field is as long as it can be."""
+    zones = tuple(
+        ZoneDecision(
+            name=Zone(name=f"{name}{number:X}", polygon=((0, 0), (9, 0), (9, 9))).name,
+            result=Result.NOT_DECIDABLE,
+            score=RAW,
+            threshold=RAW,
+            normalized_score=0.123456,
+        )
+        for number in range(MAX_ZONES)
+    )
+    huge = Region(x=65535, y=65535, width=65535, height=65535, area_px=2**32, peak=0.123456)
+    located = Located(
+        pose=PartPose(
+            x=-12345.67, y=-12345.67, angle_deg=-179.123, pivot_x=0, pivot_y=0, scale=1.09876
+        ),
+        likeness=-0.1234,
+        outside=0.1234,
+    )
+    inspection = Inspection(
+        decision=Decision(Result.NOT_DECIDABLE, Reason.NEAR_THRESHOLD),
+        detail=detail,
+        score=RAW,
+        threshold=RAW,
+        pixel_threshold=RAW,
+        normalized_score=0.123456,
+        shared_score=RAW,
+        zones=zones,
+        regions=(huge,) * MAX_REGIONS,
+        located=located,
+        part_id=word * 100,
+        durations=Durations(10**15 + 1, 10**15 + 1, 10**15 + 1),
+    )
+    telemetry = Telemetry(2**63, 2**32, 12345.678901234567, -12345.678901234567)
+    part = replace(
+        PART,
+        part_id=None,
+        trigger_id=word * 64,
+        trigger_source="software",
+        recipe=Recipe(word * 64, word * 64),
+        deadline_ms=599999.9999999999,
+    )
+    images = ImageAddresses("file:///" + "a" * 992, "file:///" + "b" * 992)
+    of = frame(
+        np.zeros((1, 65535, 4), np.uint16),
+        source=source or f"file:///{'a' * 206}/{'%F0' * 255}#frame=9999999",
+        telemetry=telemetry,
+        source_modified_utc_ns=0,
+    )
+    whole = replace(
+        verdict(inspection, replace(of, number=2**63)),
+        part=part,
+        images=images,
+        code_recipe=Recipe(word * 100, 0),
+    )
+    identity = replace(
+        IDENTITY,
+        simulated=False,
+        model_name=word * 100,
+        precision="int8_mixed/bf16",
+        device="G" * 100,
+        runtime=f"openvino {'9' * 20}",
+    )
+    return whole, identity
+
+
+def bytes_sent(content: dict[str, Any]) -> int:
+    filled_in = content | {"seq": 2**64 - 1, "journal": str(UUID(int=0))}
+    return len(to_json(filled_in).encode())
+
+
+def test_the_longest_of_everything_is_at_most_8_kib_and_keeps_the_result() -> None:
+    whole, identity = longest()
+    content = sent(whole, identity, session=str(UUID(int=0)))
+    assert bytes_sent(content) <= EIGHT_KIB
+    assert [zone["name"] for zone in content["zones"]] == [f"{ZONE_NAME}{n:X}" for n in range(16)]
+    assert (content["part_id"], content["trigger_id"]) == (EMOJI * 100, EMOJI * 64)
+    assert content["recipe"] == {"id": EMOJI * 100, "version": 0}
+    assert content["model"]["name"] == EMOJI * 100
+    assert content["regions"] == [] and content["regions_truncated"] is True
+    assert len(content["detail"]) >= 100 and content["detail"].endswith("…")
+
+
+def test_what_gives_way_in_a_verdict_goes_in_the_order_of_the_schema() -> None:
+    whole, identity = longest(word="x", name="x" * 39, detail="y" * 300)
+    content = sent(whole, identity, session=str(UUID(int=0)))
+    assert (
+        "regions, heatmap_uri, the folder of source_uri, uri, words of detail"
+        in (SCHEMA["description"])
+    )
+    lost: list[str] = []
+    size = bytes_sent(content | {"session": str(UUID(int=0))})
+    for limit in range(size, 4000, -10):
+        shorter = shortened(to_json(content).encode(), limit)
+        if shorter is None:
+            break
+        assert len(shorter) <= limit
+        image = json.loads(shorter)["image"]
+        found = {
+            "heatmap_uri": image["heatmap_uri"] is None,
+            "folder": not (image["source_uri"] or "").startswith("file:"),
+            "uri": image["uri"] is None,
+            "detail": len(json.loads(shorter)["detail"]) < 300,
+            "source_uri": image["source_uri"] is None,
+        }
+        lost += [name for name, gone in found.items() if gone and name not in lost]
+    assert lost == ["heatmap_uri", "folder", "uri", "detail", "source_uri"]
+
+
+@given(
+    name=st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=39).filter(
+        lambda name: len(name.encode()) < 80
+    ),
+    word=st.characters(exclude_categories=["C"]),
+    detail=st.text(max_size=300),
+    source=st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=1500),
+)
+def test_no_names_and_texts_make_a_verdict_longer_than_8_kib(
+    name: str, word: str, detail: str, source: str
+) -> None:
+    whole, identity = longest(name, word, detail, source)
+    content = sent(whole, identity, session=str(UUID(int=0)))
+    assert bytes_sent(content) <= EIGHT_KIB
+    assert len(content["zones"]) == MAX_ZONES
 
 
 @pytest.mark.parametrize("character", ["\udcff", "\0", "\n", "😀", '"', "\x7f", "\u2028"])

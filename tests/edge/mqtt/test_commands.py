@@ -335,3 +335,10 @@ def test_the_queue_of_messages_is_bounded_and_in_order() -> None:
     queue.close()
     assert not queue.put(Ack(4, None))
     assert queue.get(60.0) is None
+
+
+@pytest.mark.parametrize("version", [10**100, -1, 2**63])
+def test_a_recipes_number_that_nothing_could_hold_is_refused(version: int) -> None:
+    wanted = {"trigger_id": "1", "recipe": {"id": "b", "version": version}}
+    for message in (incoming("trigger", wanted), incoming("cmd/set_recipe", wanted["recipe"])):
+        assert isinstance(gate().examine(message, 0), RefusedCommand)

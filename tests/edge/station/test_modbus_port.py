@@ -141,6 +141,9 @@ def test_a_part_id_that_is_no_text_is_refused_and_one_that_is_too_long_is_shown_
     part = replace(bench.trigger(2), part_id="x" * 40)
     bench.port.result_valid(part, 1, OK)
     assert bench.shows(result_part_id="x" * 32, part_id_cut=True)
+    bench.write(control=table.RESET.mask)
+    bench.port.result_valid(replace(bench.trigger(3), part_id="가" * 11), 2, OK)
+    assert bench.shows(result_part_id="가" * 10, part_id_cut=True)
 
 
 def test_a_port_that_watches_shows_results_and_takes_neither_triggers_nor_acknowledgements() -> (
