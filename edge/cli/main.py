@@ -31,6 +31,7 @@ from edge.yaml_lines import read_settings_file
 
 if TYPE_CHECKING:
     from edge.bundle.manifest import Manifest
+    from edge.cli.recipes import RecipeStation
     from edge.settings.station import Settings
 
 _BENCHMARK_FRAMES = 16
@@ -264,6 +265,9 @@ def _recipe(options: argparse.Namespace) -> None:
     order = RecipeOrder(
         words=options.recipe,
         images=options.images,
+        as_published=options.as_published,
+        # A folder that is named may be another one: what was set here is of the station's own.
+        station=_recipe_station(options, settings) if options.recipes is None else None,
         stations=options.stations,
         key=options.key,
         public_key=Path(key) if key else None,
@@ -273,6 +277,26 @@ def _recipe(options: argparse.Namespace) -> None:
         max_images=_max_images(settings),
     )
     run_recipe_command(RecipeFolder(folder), order, print_line)
+
+
+def _recipe_station(
+    options: argparse.Namespace, settings: "Settings | None"
+) -> "RecipeStation | None":
+    """Return the station whose folder of recipes is used, with what was set at its page."""
+    # pydantic and numpy
+    from edge.cli.recipes import RecipeStation
+    from edge.settings.overrides import Overrides
+    from edge.settings.released import ReleasedSettingsFile
+    from edge.station.recording.journal_folder import journal_folder_seen_from
+
+    if settings is None:
+        return None
+    folder = journal_folder_seen_from(options.config, settings)
+    if folder is None:
+        return RecipeStation(settings, None)
+    if settings.fleet is not None:
+        settings = ReleasedSettingsFile.beside(folder).laid_over(settings)
+    return RecipeStation(settings, Overrides.beside(folder))
 
 
 def _max_images(settings: "Settings | None") -> int | None:

@@ -230,6 +230,12 @@ def _add_action_options(parser: argparse.ArgumentParser) -> None:
         "--images", action="store_true", help="include the images that it was taught with"
     )
     recipe.add_argument(
+        "--as-published",
+        action="store_true",
+        help="export without the threshold, mask and zones that were set for it at the page of the "
+        "station of --config",
+    )
+    recipe.add_argument(
         "--settings",
         dest="product_settings",
         metavar="FILE",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.bundle.loading import load_bundle
+from edge.bundle.loading import load_bundle, manifest_sha256
 from edge.bundle.mask_file import mask_content, read_mask_file
 from edge.bundle.signing import ask_password, load_private_key
 from edge.errors import ConfigurationError
@@ -13,10 +13,46 @@ from edge.recipes.content import RecipeContent, read_product_settings, recipe_ya
 from edge.recipes.folder import MASK_FILE, RecipeFolder, RecipeVersion, bundle_copier, use_command
 from edge.recipes.names import recipe_name
 from edge.recipes.taught import read_taught
+from edge.redaction import one_line
+from edge.settings.carried import carried_version, page_settings, station_values
+from edge.settings.overrides import Overrides, PageSettings
+from edge.settings.station import Settings
 
 
 class RecipeCommandInvalid(ConfigurationError):
     """The words behind ``--recipe`` are none of its actions."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeStation:
+    """The station whose folder of recipes it is.
+
+    Attributes:
+        settings: of the file, with what was released.
+        overrides: what was set at its page; None where it keeps no journal.
+    """
+
+    settings: Settings
+    overrides: Overrides | None
+
+    def check(self) -> None:
+        """Demand that what was set at the page can be read, before anything is changed.
+
+        Raises:
+            ConfigurationError: which masks were drawn cannot be read.
+        """
+        if self.overrides is not None:
+            self.overrides.masks.drawn()
+
+    def page_settings(self, version: RecipeVersion) -> PageSettings:
+        """Return what was set for a version at its page.
+
+        Raises:
+            ConfigurationError: which masks were drawn cannot be read.
+        """
+        if self.overrides is None:
+            return PageSettings()
+        return page_settings(version, self.settings, self.overrides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +62,8 @@ class RecipeOrder:
     Attributes:
         words: an action and what it is done to; a version is named as ``NAME@2``.
         images: export also what the version was taught with.
+        as_published: export without what was set at the station's page.
+        station: whose folder it is; None of a folder that is named by itself.
         stations: patterns of those that an export is meant for; None for all.
         key: ed25519 private key that signs the file.
         public_key: that must have signed what is imported.
@@ -37,6 +75,8 @@ class RecipeOrder:
 
     words: Sequence[str]
     images: bool
+    as_published: bool = False
+    station: RecipeStation | None = None
     stations: Sequence[str] | None = None
     key: Path | None
     public_key: Path | None
@@ -54,11 +94,21 @@ def run_recipe_command(
     Raises:
         StationError: cause and next step; nothing was changed.
     """
+
+    def emit_all(lines: Sequence[str]) -> None:
+        for line in lines:
+            emit(line)
+
+    if order.station is not None:
+        order.station.check()
     match list(order.words):
         case ["list"]:
             _list(recipes, emit)
         case ["show", name]:
-            _show(_version(recipes, name), recipes, emit)
+            version = _version(recipes, name)
+            _show(version, recipes, emit)
+            if order.station is not None and (found := order.station.page_settings(version)):
+                emit(f"page     {one_line(str(found))}; this counts in place of the above")
         case ["add", name, bundle]:
             order.check_name(recipe_name(name))
             recipes.path.mkdir(parents=True, exist_ok=True)
@@ -66,21 +116,19 @@ def run_recipe_command(
             build = _copied(Path(bundle), order.mask)
             added = recipes.publish(content, build, order.public_key)
             emit(f"{added}: made of {bundle}, not in force. Put it in force: {use_command(added)}")
+            if order.station is not None:
+                emit_all(_lines_of_same_model(order.station, added))
         case ["use", name]:
             chosen = _verified(recipes, name, order.public_key)
             order.check_name(chosen.name)
+            before = recipes.in_force(chosen.name)
             recipes.put_in_force(chosen.name, chosen.version)
             emit(f"{chosen}: in force; parts that name it are inspected by it from now on")
+            if order.station is not None:
+                emit_all(_exchanged_lines(recipes, order.station, chosen, before))
         case ["export", name, file]:
             version = _verified(recipes, name, order.public_key)
-            key = load_private_key(order.key, ask_password(order.key)) if order.key else None
-            path = Path(file)
-            made = export_recipe(
-                recipes, version, path, images=order.images, key=key, stations=order.stations
-            )
-            emit(f"{path}: {version}, {len(made.files)} files, {path.stat().st_size} bytes")
-            if order.images:
-                emit(f"images   {_images_line(version, recipes)}")
+            emit_all(_exported(recipes, version, order, Path(file)))
         case ["import", file]:
             order.check_name(read_archive_manifest(Path(file), order.public_key).name)
             recipes.path.mkdir(parents=True, exist_ok=True)
@@ -88,11 +136,110 @@ def run_recipe_command(
                 recipes, Path(file), order.public_key, max_images=order.max_images
             )
             emit(f"{version}: imported, not in force. Put it in force: {use_command(version)}")
+            emit_all(_imported_lines(version, order.station))
         case _:
             raise RecipeCommandInvalid(
                 "--recipe takes: list; show NAME; add NAME BUNDLE.xml; use NAME@VERSION; "
                 "export NAME FILE; import FILE. NAME@2 names a version, NAME the one in force."
             )
+
+
+def _exported(
+    recipes: RecipeFolder, version: RecipeVersion, order: RecipeOrder, path: Path
+) -> list[str]:
+    """Write a version into a file; return what goes with it, and what stays here."""
+    key = load_private_key(order.key, ask_password(order.key)) if order.key else None
+    station = order.station
+    carried = None
+    if station is not None and station.overrides is not None and not order.as_published:
+        carried = carried_version(version, station.settings, station.overrides)
+    made = export_recipe(
+        recipes,
+        version,
+        path,
+        carried=carried,
+        images=order.images,
+        key=key,
+        stations=order.stations,
+    )
+    lines = [f"{path}: {version}, {len(made.files)} files, {path.stat().st_size} bytes"]
+    if order.images:
+        lines.append(f"images   {_images_line(version, recipes)}")
+    if station is None:
+        return [
+            *lines,
+            "page     not in the file: what was set for it at the page of a station. Name that "
+            "station to carry it: --config STATION.yaml in place of --recipes.",
+        ]
+    content = version.content
+    if carried is not None:
+        content = carried.content
+        lines += _origin_lines(content)
+    elif found := station.page_settings(version):
+        lines.append(
+            f"page     not in the file, as --as-published asks: {one_line(str(found))}. This "
+            "station decides by it, and who imports the file does not."
+        )
+    return lines + _station_lines(content, station, "not in the file, the next station has its own")
+
+
+def _imported_lines(version: RecipeVersion, station: RecipeStation | None) -> list[str]:
+    """Return where what a version decides by comes from, beside its model."""
+    lines = _origin_lines(version.content)
+    if station is None:
+        return lines
+    if found := station.page_settings(version):
+        lines.append(
+            f"page     {one_line(str(found))} here, for this version, which was here before: this "
+            "counts in place of what the file says"
+        )
+    return lines + _station_lines(version.content, station, "not in the file, this station has")
+
+
+def _origin_lines(content: RecipeContent) -> list[str]:
+    """Return what of a version was set at a page, of this station or of one before."""
+    return [f"page     in the file: {one_line(line)}" for line in content.set_at_page_lines]
+
+
+def _exchanged_lines(
+    recipes: RecipeFolder, station: RecipeStation, chosen: RecipeVersion, before: int | None
+) -> list[str]:
+    """Return what was set at the page for a version, and for the one that it replaces."""
+    lines = []
+    if found := station.page_settings(chosen):
+        lines.append(f"page     {one_line(str(found))}; this counts for it")
+    if before is None or before == chosen.version:
+        return lines
+    if left := station.page_settings(recipes.load(chosen.name, before)):
+        lines.append(
+            f"page     {one_line(str(left))} for version {before}: this stays with that version, "
+            "and does not count for the one in force now"
+        )
+    return lines
+
+
+def _lines_of_same_model(station: RecipeStation, added: RecipeVersion) -> list[str]:
+    """Return what was set at the page for the same bundle at ``model.path``."""
+    if station.overrides is None:
+        return []
+    settings = station.settings
+    left = station.overrides.counting(settings)
+    if not left or manifest_sha256(Path(settings.model.path)) != manifest_sha256(added.model):
+        return []
+    return [
+        f"page     {one_line(str(left))} for model.path: not in the recipe. Add it with "
+        "--settings and --mask, or set it again at the page."
+    ]
+
+
+def _station_lines(content: RecipeContent, station: RecipeStation, where: str) -> list[str]:
+    """Return what a station decides by that a recipe leaves to it."""
+    values = station_values(content, station.settings)
+    named = ", ".join(
+        f"{key} {'as the camera has it' if value is None else value}"
+        for key, value in values.items()
+    )
+    return [f"station  {where}: {named}"] if named else []
 
 
 def read_content(name: str, settings: Path | None) -> RecipeContent:
@@ -109,19 +256,13 @@ def read_content(name: str, settings: Path | None) -> RecipeContent:
 
 def _copied(bundle: Path, mask: Path | None) -> Callable[[Path], None]:
     """Return what builds a version of a bundle; publishing checks it."""
-    drawn = mask_content(read_mask_file(mask), mask) if mask is not None else []
-    if len(drawn) > 1:
-        raise ConfigurationError(
-            f"{mask}: the mask of a recipe must consist of polygons, and this one is "
-            "painted. Write polygons, or draw it at the page."
-        )
-
+    drawn = mask_content(read_mask_file(mask), Path(MASK_FILE)) if mask is not None else []
     copy = bundle_copier(bundle)
 
     def build(folder: Path) -> None:
         copy(folder)
-        for _, content in drawn:
-            (folder / MASK_FILE).write_bytes(content)
+        for path, content in drawn:
+            (folder / path.name).write_bytes(content)
 
     return build
 

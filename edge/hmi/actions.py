@@ -364,6 +364,9 @@ class RecipeChosen(Content):
     recipe: str
     version: int | str
     before: str | None
+    left_behind: str | None = Field(
+        default=None, description="what was set at the page for the version before, and stays there"
+    )
 
 
 class AlarmAcknowledged(Content):

@@ -4,16 +4,22 @@
 
     manifest.json       name, version, and of each other file its size and SHA-256
     manifest.sig        ed25519 over manifest.json, where it was signed
-    version/…           recipe.yaml and the bundle
+    version/…           recipe.yaml, the bundle, and the mask where there is one
     images/…            what it was taught with, where asked for
 
 A file comes from somebody else: it is bounded before it is read, nothing is unpacked that the
 manifest does not name, and nothing is on offer before all of it was checked.
+
+What was set at the page of the station that exports lies beside the station's journal, and in no
+version. ``CarriedVersion`` has it: the file then holds it in place of what the version says, so
+that the next station judges parts as this one does.
 """
 
+import io
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,14 +27,23 @@ from pydantic import Field, StringConstraints
 
 from edge.atomic_files import check_writable, open_regular, whole_file
 from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
+from edge.bundle.input_spec import Areas
 from edge.bundle.loading import manifest_sha256
 from edge.bundle.manifest_types import Sha256
+from edge.bundle.mask_file import mask_content, painted_beside, read_mask_file
 from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
-from edge.errors import OutputNotWritable
+from edge.errors import ConfigurationError, OutputNotWritable
 from edge.recipes.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
-from edge.recipes.content import RECIPE_FILE, read_recipe
+from edge.recipes.content import PAGE_SCHEMA, RECIPE_FILE, RecipeContent, read_recipe, recipe_yaml
 from edge.recipes.errors import ArchiveRefused, RecipeDamaged
-from edge.recipes.folder import MASK_FILE, MODEL, RecipeFolder, RecipeVersion, hidden_folder
+from edge.recipes.folder import (
+    MASK_FILE,
+    MASK_IMAGE,
+    MODEL,
+    RecipeFolder,
+    RecipeVersion,
+    hidden_folder,
+)
 from edge.recipes.recipients import ReleaseManifest, check_patterns
 from edge.recipes.taught import MAX_TAUGHT_BYTES, TAUGHT_FILE
 from edge.section import Section
@@ -37,6 +52,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SCHEMA: Literal["recipe-archive/1"] = "recipe-archive/1"
+# Of what stations of before cannot read: a painted mask, or a recipe.yaml of ``PAGE_SCHEMA``.
+SECOND_SCHEMA: Literal["recipe-archive/2"] = "recipe-archive/2"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 VERSION_FOLDER, IMAGES_FOLDER = "version", "images"
 
@@ -51,6 +68,7 @@ _VERSION_FILES = {
     f"{MODEL}.json": MAX_BUNDLE_MANIFEST_BYTES,
     f"{MODEL}.sig": SIGNATURE_BYTES,
     MASK_FILE: 16 * 2**20,
+    MASK_IMAGE: 16 * 2**20,
     TAUGHT_FILE: MAX_TAUGHT_BYTES,
 }
 
@@ -72,8 +90,21 @@ class ArchiveManifest(ReleaseManifest):
         files: by their path in it.
     """
 
-    schema_version: Literal["recipe-archive/1"] = SCHEMA
+    schema_version: Literal["recipe-archive/1", "recipe-archive/2"] = SCHEMA
     files: dict[Place, ArchivedFile] = Field(max_length=MAX_FILES)
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedVersion:
+    """A version with what was set for it at the page of a station.
+
+    Attributes:
+        content: goes into the file in place of its ``recipe.yaml``.
+        areas: mask and zones, in place of its own; None leaves those.
+    """
+
+    content: RecipeContent
+    areas: Areas | None = None
 
 
 def export_recipe(
@@ -81,6 +112,7 @@ def export_recipe(
     version: RecipeVersion,
     path: Path,
     *,
+    carried: CarriedVersion | None = None,
     images: bool = False,
     key: "Ed25519PrivateKey | None" = None,
     stations: Sequence[str] | None = None,
@@ -88,6 +120,7 @@ def export_recipe(
     """Write a version into one file, whole or not at all.
 
     Args:
+        carried: the version with what was set at the page; None as it lies in the folder.
         images: also those that it was taught with, and no others of its recipe.
         key: signs the manifest.
         stations: patterns of those that it is meant for; None for all.
@@ -99,11 +132,15 @@ def export_recipe(
     """
     check_writable(path)
     check_patterns(stations or ())
-    files = {
+    replaced = {} if carried is None else _carried_files(carried)
+    files: dict[str, Path | bytes] = {
         f"{VERSION_FOLDER}/{name}": version.folder / name
         for name in _VERSION_FILES
         if (version.folder / name).exists()
     }
+    if f"{VERSION_FOLDER}/{MASK_FILE}" in replaced:
+        files.pop(f"{VERSION_FOLDER}/{MASK_IMAGE}", None)  # of the mask that is replaced
+    files |= replaced
     if images:
         files |= _find_images(recipes, version)
     named: dict[str, ArchivedFile] = {}
@@ -114,7 +151,12 @@ def export_recipe(
         ):
             for place, file in files.items():
                 named[place] = _packed(archive, place, file)
+            second = f"{VERSION_FOLDER}/{MASK_IMAGE}" in files or (
+                (carried.content if carried is not None else version.content).schema_version
+                == PAGE_SCHEMA
+            )
             manifest = ArchiveManifest(
+                schema_version=SECOND_SCHEMA if second else SCHEMA,
                 name=version.name,
                 version=version.version,
                 stations=tuple(stations) if stations is not None else None,
@@ -164,6 +206,8 @@ def import_recipe(
                     raise _refused(path, "unpacks to far more than a recipe does")
                 for place, named in manifest.files.items():
                     _zip(path).unpack(archive, place, unpacked / place, (named.bytes, named.sha256))
+            # Of a version that is restored as it was, the mask is judged when it is put in force.
+            _check_mask(unpacked / VERSION_FOLDER, path, whole=number is None)
             return _import(
                 recipes, manifest, unpacked, public_key, max_images=max_images, number=number
             )
@@ -217,8 +261,20 @@ def _find_images(recipes: RecipeFolder, version: RecipeVersion) -> dict[str, Pat
     return found
 
 
-def _packed(archive: zipfile.ZipFile, place: str, file: Path) -> ArchivedFile:
-    """Pack a file; images are compressed already."""
+def _carried_files(carried: CarriedVersion) -> dict[str, bytes]:
+    """Return the files that differ from those of the version, by their place."""
+    files = {RECIPE_FILE: recipe_yaml(carried.content)}
+    if carried.areas is not None:
+        drawn = mask_content(carried.areas, Path(MASK_FILE))
+        files |= {path.name: content for path, content in drawn}
+    return {f"{VERSION_FOLDER}/{name}": content for name, content in files.items()}
+
+
+def _packed(archive: zipfile.ZipFile, place: str, file: Path | bytes) -> ArchivedFile:
+    """Pack a file, or what goes in its place; images are compressed already."""
+    if isinstance(file, bytes):
+        size, sha256 = pack(archive, place, io.BytesIO(file), stored=False)
+        return ArchivedFile(bytes=size, sha256=sha256)
     try:
         with open_regular(file) as source:
             size, sha256 = pack(archive, place, source, place.startswith(f"{IMAGES_FOLDER}/"))
@@ -233,7 +289,7 @@ def _zip(path: Path) -> BoundedZip:
 
 def _manifest(archive: zipfile.ZipFile, path: Path, public_key: Path | None) -> ArchiveManifest:
     text = read_verified_manifest(_zip(path), archive, MAX_MANIFEST_BYTES, public_key)
-    return _zip(path).parse_manifest(text, ArchiveManifest, SCHEMA)
+    return _zip(path).parse_manifest(text, ArchiveManifest, SCHEMA, SECOND_SCHEMA)
 
 
 def read_verified_manifest(
@@ -272,9 +328,37 @@ def _check_entries(archive: zipfile.ZipFile, manifest: ArchiveManifest, path: Pa
             )
     if sum(one.bytes for one in manifest.files.values()) > MAX_TOTAL_BYTES:
         raise _refused(path, f"holds more than {MAX_TOTAL_BYTES} bytes")
-    for name in (RECIPE_FILE, f"{MODEL}.xml", f"{MODEL}.bin", f"{MODEL}.json"):
+    needed = [RECIPE_FILE, f"{MODEL}.xml", f"{MODEL}.bin", f"{MODEL}.json"]
+    if f"{VERSION_FOLDER}/{MASK_IMAGE}" in manifest.files:
+        needed.append(MASK_FILE)
+    for name in needed:
         if f"{VERSION_FOLDER}/{name}" not in manifest.files:
             raise _refused(path, f"lacks {name}")
+
+
+def _check_mask(version: Path, path: Path, *, whole: bool) -> None:
+    """Demand a mask that names no file but the one beside it, and that can be read.
+
+    Args:
+        whole: False demands the first alone.
+    """
+    mask = version / MASK_FILE
+    if not mask.exists():
+        return
+    try:
+        painted = painted_beside(mask)
+        if painted is not None and painted != version / MASK_IMAGE:
+            raise _refused(path, f"has a mask that is painted elsewhere than in {MASK_IMAGE}")
+        if whole:
+            read_mask_file(mask)
+    except ArchiveRefused:
+        raise
+    except ConfigurationError as error:
+        cause = " ".join(str(error).replace(f"{version}/", "").splitlines())
+        raise ArchiveRefused(
+            f"{path}: its mask cannot be used: {cause} Draw it again at the station that exported "
+            "it, and export again."
+        ) from error
 
 
 def _place_fault(place: str) -> str:
@@ -338,14 +422,20 @@ def _import(
 def _inspects_like(first: RecipeVersion, second: RecipeVersion) -> bool:
     """Tell whether two versions differ in nothing but their number."""
     return (
-        first.content.model_copy(update={"version": second.version}) == second.content
+        first.content.inspects_like(second.content)
         and manifest_sha256(first.model) == manifest_sha256(second.model)
-        and _mask_bytes(first) == _mask_bytes(second)
+        and _areas(first) == _areas(second)
     )
 
 
-def _mask_bytes(version: RecipeVersion) -> bytes | None:
-    return version.mask.read_bytes() if version.mask is not None else None
+def _areas(version: RecipeVersion) -> Areas | bytes | None:
+    """Return mask and zones; of a file that cannot be read, its bytes."""
+    if version.mask is None:
+        return None
+    try:
+        return read_mask_file(version.mask)
+    except ConfigurationError:
+        return version.mask.read_bytes()
 
 
 def _refused(path: Path, why: str) -> ArchiveRefused:

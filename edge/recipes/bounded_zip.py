@@ -77,12 +77,13 @@ class BoundedZip:
         file.seek(0)
         return size_bytes
 
-    def parse_manifest(self, text: bytes, model: type[Manifest], schema: str) -> Manifest:
-        """Read the text of a manifest, which is of this schema and no other."""
+    def parse_manifest(self, text: bytes, model: type[Manifest], *schemas: str) -> Manifest:
+        """Read the text of a manifest, which is of one of these schemas and no other."""
         try:
             found = _Header.model_validate_json(text).schema_version
-            if found != schema:
-                raise self.refused(f"has schema {found[:50]!r}, this version reads {schema!r}")
+            if found not in schemas:
+                known = " and ".join(map(repr, schemas))
+                raise self.refused(f"has schema {found[:50]!r}, this version reads {known}")
             return model.model_validate_json(text)
         except ValidationError as error:
             fault = error.errors()[0]

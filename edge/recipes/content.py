@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from edge.bundle.input_spec import Crop
-from edge.bundle.manifest_types import Score
+from edge.bundle.manifest_types import Score, Text
 from edge.errors import ConfigurationInvalid
 from edge.recipes.errors import RecipeDamaged
 from edge.recipes.names import RecipeName
@@ -16,6 +16,9 @@ from edge.validation import in_words
 from edge.yaml_lines import ConfigurationUnreadable, read_settings_file
 
 RECIPE_FILE = "recipe.yaml"
+# The second has ``set_at_page``; what has none is written as the first, for stations of before.
+SCHEMA: Literal["recipe/1"] = "recipe/1"
+PAGE_SCHEMA: Literal["recipe/2"] = "recipe/2"
 MAX_VERSION = 9999
 MAX_NOTE = 500
 
@@ -52,6 +55,35 @@ class RecipeDecision(Section):
     smallest_region_px: int | None = Field(default=None, ge=0)
 
 
+class SetBy(Section):
+    """Who set something at the page of a station, and when.
+
+    Attributes:
+        by, utc: as the station kept them.
+        station: SITE/LINE/STATION/CAMERA; empty of one that publishes nothing.
+    """
+
+    by: Text
+    utc: Text
+    station: Text = ""
+
+    def __str__(self) -> str:
+        at = f" of {self.station}" if self.station else ""
+        return f"set at the page{at} by {self.by} at {self.utc}"
+
+
+class SetAtPage(Section):
+    """Where a version has something that was set at a station's page, and exported with it.
+
+    Attributes:
+        image_threshold: of ``decision``.
+        mask: with its zones.
+    """
+
+    image_threshold: SetBy | None = None
+    mask: SetBy | None = None
+
+
 class RecipeContent(Section):
     """One version of a recipe; keys as in ``station.yaml``.
 
@@ -59,14 +91,35 @@ class RecipeContent(Section):
         name: of the recipe.
         version: counts up from 1; its folder is called so, in four digits.
         note: where it comes from, for people.
+        set_at_page: what of it was set at a station's page; decides nothing.
     """
 
-    schema_version: Literal["recipe/1"] = "recipe/1"
+    schema_version: Literal["recipe/1", "recipe/2"] = SCHEMA
     name: RecipeName
     version: int = Field(ge=1, le=MAX_VERSION)
     note: str = Field(default="", max_length=MAX_NOTE)
     camera: RecipeCamera = RecipeCamera()
     decision: RecipeDecision = RecipeDecision()
+    set_at_page: SetAtPage | None = None
+
+    @model_validator(mode="after")
+    def _check_schema(self) -> "RecipeContent":
+        if self.set_at_page is not None and self.schema_version != PAGE_SCHEMA:
+            raise ValueError(f"set_at_page needs schema_version {PAGE_SCHEMA}")
+        return self
+
+    @property
+    def set_at_page_lines(self) -> tuple[str, ...]:
+        """What was set at a page, by whom and when, for people."""
+        origin = self.set_at_page or SetAtPage()
+        threshold = f"threshold {self.decision.image_threshold}"
+        named = {threshold: origin.image_threshold, "mask and zones": origin.mask}
+        return tuple(f"{what} {one}" for what, one in named.items() if one is not None)
+
+    def inspects_like(self, other: "RecipeContent") -> bool:
+        """Tell whether two differ at most in their number, and in who set what they decide by."""
+        origin = {"schema_version": SCHEMA, "version": 1, "set_at_page": None}
+        return self.model_copy(update=origin) == other.model_copy(update=origin)
 
 
 def follow_up(name: str, note: str, before: RecipeContent | None) -> RecipeContent:
@@ -102,7 +155,12 @@ def read_product_settings(path: Path, name: str) -> RecipeContent:
         ConfigurationError: the file cannot be read, or says something that a recipe cannot.
     """
     values = dict(read_settings_file(path).values)
-    for own in ("schema_version", "name", "version"):  # of a recipe.yaml that serves as a pattern
+    for own in (
+        "schema_version",
+        "name",
+        "version",
+        "set_at_page",
+    ):  # of a recipe.yaml that serves as a pattern
         values.pop(own, None)
     try:
         return RecipeContent.model_validate({**values, "name": name, "version": 1})
@@ -128,10 +186,11 @@ def read_recipe(folder: Path) -> RecipeContent:
         raise RecipeDamaged(f"{path}: is missing or not a regular file. Publish the version again.")
     try:
         values = read_settings_file(path).values
-        if values.get("schema_version") != "recipe/1":
+        if values.get("schema_version") not in (SCHEMA, PAGE_SCHEMA):
             raise RecipeDamaged(
                 f"{path}: schema {str(values.get('schema_version'))[:50]!r}, this version reads "
-                "'recipe/1'. Make the recipe again with this version."
+                f"{SCHEMA!r} and {PAGE_SCHEMA!r}. Make the recipe again with this version, or "
+                "update the station."
             )
         return RecipeContent.model_validate(values)
     except ConfigurationUnreadable as error:

@@ -3,7 +3,8 @@
 ::
 
     FOLDER/NAME/versions/0001/   recipe.yaml, model.xml, model.bin, model.json, model.sig if signed,
-                                 mask.yaml where parts of the image count differently
+                                 mask.yaml where parts of the image count differently, and
+                                 mask.png where some of it is painted
     FOLDER/NAME/current          -> versions/0001
     FOLDER/NAME/images/          images that it was taught with
 
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 MODEL = "model"
 MASK_FILE = "mask.yaml"
+MASK_IMAGE = Path(MASK_FILE).with_suffix(".png").name  # as ``mask_content`` calls it
 VERSIONS, CURRENT, IMAGES = "versions", "current", "images"
 _BUILDING = ".new-"
 _VERSION = re.compile(r"[0-9]{4}")

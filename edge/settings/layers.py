@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from edge.atomic_files import open_regular, write_whole
 from edge.contract.verdict import Recipe
+from edge.errors import ConfigurationError
 from edge.recipes.errors import RecipeError, RecipeUnknown
 from edge.recipes.folder import RecipeFolder, RecipeListing, RecipeVersion
 from edge.recipes.names import recipe_name
-from edge.settings.overrides import ModelInForce, Overrides
+from edge.settings.overrides import ModelInForce, Overrides, PageSettings
 from edge.settings.recipe import RecipeSettings
 from edge.settings.released import (
     ReleasedSettings,
@@ -302,6 +303,26 @@ class SettingsLayers:
         version = self.recipes.load(recipe_id)
         recipe = Recipe(version.name, version.version)
         return self._over(with_recipe(base, version), recipe, in_force)
+
+    def page_settings(self, recipe: Recipe | None) -> PageSettings:
+        """Return what was set at the page for a recipe and counts; nothing of one that is gone.
+
+        Args:
+            recipe: None is the model at ``model.path`` where it has no name.
+        """
+        if self._overrides is None:
+            return PageSettings()
+        base = self._accepted
+        try:
+            if recipe == chosen_recipe(base):
+                return self._overrides.counting(base)
+            if recipe is None or self.recipes is None or not isinstance(recipe.version, int):
+                return PageSettings()
+            version = self.recipes.load(recipe.id, recipe.version)
+            return self._overrides.counting(with_recipe(base, version), recipe=recipe)
+        except ConfigurationError as error:
+            log.warning("what was set at the page for %s is not known: %s", recipe, error)
+            return PageSettings()
 
     def _over(
         self, settings: Settings, recipe: Recipe | None, in_force: ModelInForce | None

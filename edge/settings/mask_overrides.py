@@ -120,12 +120,13 @@ class MaskOverrides:
             self._list.unlink(missing_ok=True)
         self._remove_former({one.file for one in kept})
 
-    def laid_over(
+    def counting(
         self, settings: Settings, model_sha256: str | None, recipe: Recipe | None
-    ) -> Settings:
-        """Return the settings with the drawing, where that still counts.
+    ) -> MaskOverride | None:
+        """Return what was drawn for a recipe where it still counts; else the log says why not.
 
         Args:
+            settings: without it.
             model_sha256: of the bundle that they are for.
 
         Raises:
@@ -133,19 +134,19 @@ class MaskOverrides:
         """
         override = self.read(recipe)
         if override is None:
-            return settings
-        decision = settings.decision
-        if override.instead_of != decision.mask:
+            return None
+        if override.instead_of != settings.decision.mask:
             why = "decision.mask has been changed in the settings since"
         elif override.model_sha256 != model_sha256:
             why = "it was drawn for another model"
         else:
-            mask = str(self.folder / override.file)
-            return settings.model_copy(
-                update={"decision": decision.model_copy(update={"mask": mask})}
-            )
+            return override
         log.warning("the mask %s drawn at the page is not used: %s", override.file, why)
-        return settings
+        return None
+
+    def path(self, override: MaskOverride) -> Path:
+        """Return the mask file of a drawing."""
+        return self.folder / override.file
 
     @property
     def _list(self) -> Path:

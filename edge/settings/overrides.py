@@ -19,7 +19,7 @@ from edge.bundle.loading import manifest_sha256
 from edge.bundle.manifest_types import Sha256
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError
-from edge.settings.mask_overrides import FOLDER_NAME, MaskOverrides
+from edge.settings.mask_overrides import FOLDER_NAME, MaskOverride, MaskOverrides
 from edge.settings.small_record import read_record, write_record
 from edge.settings.station import Settings
 
@@ -76,6 +76,37 @@ class ModelInForce(NamedTuple):
 
     path: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageSettings:
+    """What was set at the page for one recipe, or for the model at ``model.path``.
+
+    Attributes:
+        threshold, mask: None where it was not set.
+    """
+
+    threshold: Override | None = None
+    mask: MaskOverride | None = None
+
+    def __bool__(self) -> bool:
+        return self.threshold is not None or self.mask is not None
+
+    def without(self, other: "PageSettings") -> "PageSettings":
+        """Return what of it another one does not have."""
+        return PageSettings(
+            self.threshold if self.threshold != other.threshold else None,
+            self.mask if self.mask != other.mask else None,
+        )
+
+    def __str__(self) -> str:
+        """What was set, by whom and when, for people."""
+        named: list[tuple[str, Override | MaskOverride]] = []
+        if self.threshold is not None:
+            named.append((f"the threshold {self.threshold.image_threshold:.6g}", self.threshold))
+        if self.mask is not None:
+            named.append(("the mask and zones", self.mask))
+        return " and ".join(f"{what} set by {one.by[:60]} at {one.utc}" for what, one in named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,27 +176,57 @@ class Overrides:
         Raises:
             ConfigurationError: which masks were drawn cannot be read.
         """
-        sha256 = _model_sha256(settings.model.path, in_force)
-        return self.masks.laid_over(self._with_threshold(settings, sha256, recipe), sha256, recipe)
+        counting = self.counting(settings, in_force, recipe=recipe)
+        changed: dict[str, object] = {}
+        if counting.threshold is not None:
+            changed["image_threshold"] = counting.threshold.image_threshold
+        if counting.mask is not None:
+            changed["mask"] = str(self.masks.path(counting.mask))
+        if not changed:
+            return settings
+        return settings.model_copy(
+            update={"decision": settings.decision.model_copy(update=changed)}
+        )
 
-    def _with_threshold(
+    def counting(
+        self,
+        settings: Settings,
+        in_force: ModelInForce | None = None,
+        *,
+        recipe: Recipe | None = None,
+    ) -> PageSettings:
+        """Return what was set at the page and still counts; the log says what does not, and why.
+
+        Args:
+            settings: without it.
+            in_force: as for ``laid_over``.
+            recipe: of the folder, whose settings they are; None is the model at ``model.path``.
+
+        Raises:
+            ConfigurationError: which masks were drawn cannot be read.
+        """
+        sha256 = _model_sha256(settings.model.path, in_force)
+        return PageSettings(
+            self._counting_threshold(settings, sha256, recipe),
+            self.masks.counting(settings, sha256, recipe),
+        )
+
+    def _counting_threshold(
         self, settings: Settings, sha256: str | None, recipe: Recipe | None
-    ) -> Settings:
+    ) -> Override | None:
         override = self.read(recipe)
         if override is None:
-            return settings
-        decision = settings.decision
-        if override.instead_of != decision.image_threshold:
+            return None
+        if override.instead_of != settings.decision.image_threshold:
             why = "decision.image_threshold has been changed in the settings since"
         elif override.model_sha256 != sha256:
             why = "it was set for another model"
         else:
-            chosen = decision.model_copy(update={"image_threshold": override.image_threshold})
-            return settings.model_copy(update={"decision": chosen})
+            return override
         log.warning(
             "the threshold %g set at the page is not used: %s", override.image_threshold, why
         )
-        return settings
+        return None
 
     def _kept(self) -> tuple[Override, ...]:
         found = read_record(

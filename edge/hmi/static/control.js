@@ -178,10 +178,13 @@ function showRecipes() {
   select.value = choices.some(([value]) => value === chosen) ? chosen : choices.some(([value]) => value === now) ? now : choices[0]?.[0] ?? "";
 }
 
+// What somebody set here for the version before stays with that version.
+const leftBehind = (done) => done.left_behind && t("left_behind", { what: done.left_behind });
+
 function changeOver(fields) {
   const [id, version] = JSON.parse(fields.recipe.value);
   toast(t("loading"));
-  return carryOut("recipe", { id, version, comment: fields.comment.value }, (done) => t("recipe_done", done));
+  return carryOut("recipe", { id, version, comment: fields.comment.value }, (done) => [t("recipe_done", done), leftBehind(done)].filter(Boolean).join(" "));
 }
 
 function event(found) {
@@ -191,7 +194,7 @@ function event(found) {
   for (const key of ["before", "now", "threshold"]) if (typeof words[key] === "number") words[key] = raw(words[key]);
   // Events of the page are shown in its language, others in the station's English.
   const text = known(own) ? make("p", {}, t(own, words)) : make("p", { lang: "en" }, detail);
-  const more = [data?.comment && t("event_why", { why: data.comment }), data?.by && t("event_by", { by: who(data.by) })].filter(Boolean);
+  const more = [data && leftBehind(data), data?.comment && t("event_why", { why: data.comment }), data?.by && t("event_by", { by: who(data.by) })].filter(Boolean);
   const body = make("div", {}, text, ...more.map((line) => make("p", { class: "seen" }, line)));
   return make("li", { class: found.severity, "data-kind": kind }, make("time", {}, moment(found.utc)), make("b", {}, t(known(`event_${kind}`) ? `event_${kind}` : kind)), body);
 }

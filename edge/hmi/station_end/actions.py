@@ -365,15 +365,16 @@ class PageActions:
                 "recipe": done["recipe"],
                 "version": done["version"],
                 "before": f"{before.id} {before.version}" if before else None,
+                "left_behind": done.get("left_behind"),
             }
         )
         now = f"{chosen.recipe} {chosen.version}"
-        self._record(
-            "recipe_changed",
-            f"{actor.name} changed over from {chosen.before or 'no recipe'} to {now}",
-            {"before": chosen.before, "now": now, "comment": body.comment},
-            actor,
-        )
+        data: dict[str, Datum] = {"before": chosen.before, "now": now, "comment": body.comment}
+        detail = f"{actor.name} changed over from {chosen.before or 'no recipe'} to {now}"
+        if chosen.left_behind:
+            data["left_behind"] = chosen.left_behind
+            detail += f"; not used any more: {chosen.left_behind}"
+        self._record("recipe_changed", detail, data, actor)
         return chosen
 
     def _acknowledge(self, body: AcknowledgeBody, actor: Actor) -> AlarmAcknowledged:

@@ -24,7 +24,7 @@ from edge.inspection.self_test import self_test
 from edge.recipes.errors import RecipeError, RecipeUnknown
 from edge.recipes.folder import RecipeListing, RecipeVersion
 from edge.settings.layers import SettingsLayers, chosen_recipe, with_recipe
-from edge.settings.overrides import ModelInForce
+from edge.settings.overrides import ModelInForce, PageSettings
 from edge.settings.released import ReleasedSettings
 from edge.settings.station import Settings
 from edge.station.model.configured import ConfiguredModel, load_configured
@@ -202,15 +202,39 @@ class ModelManager:
             keys = check_exchangeable(before, wanted)
             self._wanted = wanted
             outcome = self.store.exchange(Path(wanted.model.path))
+        left = ""
         if outcome.changed:
-            changes = [described(before, self.settings), redrawn]
+            left = self.left_behind(chosen_recipe(before), self.recipe)
+            changes = [described(before, self.settings), redrawn, left and f"not used: {left}"]
             outcome = outcome.of_settings(", ".join(filter(None, changes)))
             self._renew_recipes()
         self._record_event(outcome.event())
         if not outcome.changed:
             raise ModelExchangeFailed(outcome.detail)
         changed = ", ".join([*keys, *filter(None, [redrawn])]) or "only the model"
-        return {"changed": changed, **self.describe()}
+        done = {"changed": changed, **self.describe()}
+        return {**done, "left_behind": left} if left else done
+
+    def page_settings(self, recipe: Recipe | None) -> PageSettings:
+        """Return what was set at the page for a recipe and counts; nothing of one that is gone.
+
+        Args:
+            recipe: None is the model at ``model.path`` where it has no name.
+        """
+        return self._layers.page_settings(recipe) if self._layers is not None else PageSettings()
+
+    def left_behind(self, before: Recipe | None, now: Recipe | None) -> str:
+        """Return what was set at the page for a version, and does not count for its successor.
+
+        Returns:
+            For people; empty for nothing.
+        """
+        if before is None or now is None or before.id != now.id or before == now:
+            return ""
+        left = self.page_settings(before)
+        if left:
+            log.warning("%s: %s; not used for version %s", before, left, now.version)
+        return f"{left} for version {before.version}" if left else ""
 
     def _redrawn(self, wanted: Settings) -> str:
         """Return that a mask of the same name holds another drawing, for people; else nothing.

@@ -15,28 +15,20 @@ from edge.contract.encoding import to_json
 from edge.contract.event import Event
 from edge.contract.verdict import Recipe, payload
 from edge.errors import ConfigurationError, StationError
-from edge.hmi.actions import Actor, MaskBody, MaskChanged, SetMask, SetThreshold, ThresholdBody
-from edge.hmi.masks import Drawing, MaskInForce, Stroke
+from edge.hmi.actions import MaskBody, SetMask, SetThreshold, ThresholdBody
+from edge.hmi.masks import Drawing, Stroke
 from edge.hmi.server.threshold_preview import preview
-from edge.hmi.station_end.actions import ActionServices, PageActions
-from edge.imaging.frame import Frame, Pixels
-from edge.inspection.criteria import Limits, decision_criteria
 from edge.inspection.decision import Result
-from edge.inspection.inspector import Inspection
 from edge.journal.entries import JournalRow, RecordKind
 from edge.settings.drift import DriftSettings
 from edge.settings.overrides import Overrides
 from edge.station.monitoring.drift_monitor import DriftMonitor
 from edge.station.monitoring.health import Health
+from tests.support.page_drawer import ELSEWHERE, KIM, OVER_DEFECT, Drawer
 from tests.support.recipe_site import RecipeSite
 from tests.support.recipes import add_recipe
 from tests.support.sample_verdict import IDENTITY, sample_verdict
 from tests.support.small_bundle import IMAGE_THRESHOLD, defective_image, good_image
-
-KIM = Actor("Kim", "127.0.0.1")
-# The defect of ``defective_image``, with room around it.
-OVER_DEFECT = ((95.0, 5.0), (145.0, 5.0), (145.0, 55.0), (95.0, 55.0))
-ELSEWHERE = ((5.0, 70.0), (60.0, 70.0), (60.0, 110.0))
 
 
 @pytest.fixture
@@ -44,54 +36,6 @@ def site(tmp_path: Path, bundle: Path) -> RecipeSite:
     site = RecipeSite(tmp_path, bundle)
     add_recipe(site.folder, "cap", bundle)
     return site
-
-
-class Drawer:
-    """Somebody at the page of a station."""
-
-    def __init__(self, site: RecipeSite) -> None:
-        self.site = site
-        self.actions = PageActions(
-            ActionServices(
-                model=site.model,
-                reread=site.model.reread,
-                reload=site.model.reload,
-                choose_recipe=site.model.choose_recipe,
-                overrides=Overrides.beside(site.journal),
-                snapshots=lambda: None,
-                recent=lambda: None,
-                health=Health(),
-                record_event=site.events.append,
-            )
-        )
-
-    @property
-    def mask(self) -> MaskInForce:
-        return self.actions.mask()
-
-    def draw(self, threshold: float | None = None, **drawn: Any) -> MaskChanged:
-        drawing = Drawing.model_validate({"width_px": 160, "height_px": 120, **drawn})
-        body = MaskBody(before=self.mask.sha256, drawing=drawing, image_threshold=threshold)
-        done = self.actions.do(SetMask(body=body), KIM)
-        assert isinstance(done, MaskChanged)
-        return done
-
-    def undo(self) -> None:
-        self.actions.do(SetMask(body=MaskBody(before=self.mask.sha256, drawing=None)), KIM)
-
-    def result(self) -> Result:
-        """Inspect the defective image."""
-        return self.inspect(defective_image()).decision.result
-
-    def inspect(self, pixels: Pixels, threshold: float | None = None) -> Inspection:
-        """Inspect an image, perhaps by another threshold than the one in force."""
-        model = self.site.model.store.current
-        inspector = model.inspectors[0]
-        if threshold is not None:
-            limits = Limits(image_threshold=threshold, areas=model.criteria.input.areas)
-            inspector = inspector.deciding_by(decision_criteria(model.bundle.manifest, limits))
-        frame = Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0)
-        return inspector.inspect(frame)
 
 
 def test_a_drawing_counts_at_once_and_after_a_restart_and_can_be_taken_back(

@@ -21,6 +21,7 @@ from edge.recipes.content import RecipeContent, RecipeDecision
 from edge.recipes.folder import RecipeVersion
 from edge.settings.overrides import MAX_OVERRIDES, Override, Overrides, TooManyOverrides
 from edge.station.monitoring.health import Health
+from tests.support.page_drawer import OVER_DEFECT, Drawer
 from tests.support.recipe_site import RecipeSite
 from tests.support.recipes import add_recipe, copied_bundle
 
@@ -109,6 +110,28 @@ def test_another_version_of_a_recipe_begins_with_its_own_threshold(
     assert site.layers.of(Recipe("cap", 2)).decision.image_threshold is None
     site.model.roll_back("Kim asked")
     assert thresholds(site)["cap"] == 7.0
+
+
+def test_whoever_changes_to_another_version_reads_what_of_the_page_stays_with_the_one_before(
+    site: RecipeSite, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.folder.publish(RecipeContent(name="cap", version=1), copied_bundle(bundle))
+    drawer = Drawer(site)
+    drawer.change_over("cap", 1)
+    drawer.draw(7.0, ignore=[OVER_DEFECT])
+
+    drawer.change_over("cap", 2)
+
+    exchanged, asked = site.events[-2:]
+    left = asked.data["left_behind"]
+    assert isinstance(left, str) and left.startswith("the threshold 7 set by Kim at ")
+    assert " and the mask and zones set by Kim at " in left and left.endswith(" for version 1")
+    assert f"not used: {left}" in exchanged.detail and left in asked.detail
+    assert "not used for version 2" in caplog.text
+    drawer.change_over("cap", 1)  # where all of it counts again
+    assert "left_behind" not in site.events[-1].data
+    drawer.change_over("nut", 1)
+    assert "left_behind" not in site.events[-1].data
 
 
 def test_going_back_to_another_version_sets_no_threshold(site: RecipeSite, bundle: Path) -> None:

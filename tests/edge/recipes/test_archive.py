@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import stat
 import struct
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.bundle.input_spec import Areas
 from edge.bundle.loading import load_bundle
+from edge.bundle.mask_file import painted_png
 from edge.bundle.signature import SignatureInvalid, SignatureMissing
 from edge.bundle.signing import load_private_key, sign_bundle
 from edge.cli.main import main
@@ -24,6 +27,7 @@ from edge.recipes.folder import RecipeFolder
 from tests.support.recipes import add_recipe
 
 DECISION = RecipeDecision(image_threshold=12.5)
+PAINTED = painted_png(Areas(width=4, height=2, ignored_runs=(3, 5)))
 
 
 @pytest.fixture
@@ -77,8 +81,8 @@ def masked(archive: Path, mask: bytes | None) -> None:
 def test_a_version_that_differs_only_in_its_mask_is_taken_in(
     archive: Path, elsewhere: RecipeFolder
 ) -> None:
-    ignoring = b"size: {width: 160, height: 120}\nignore: [{x: 0, y: 0, width: 80, height: 60}]\n"
-    for number, mask in enumerate((None, ignoring, ignoring.replace(b"80", b"8")), start=1):
+    ignoring = b"size: [160, 120]\nignore: [[[0, 0], [80, 0], [80, 60]]]\n"
+    for number, mask in enumerate((None, ignoring, ignoring.replace(b"80", b"9")), start=1):
         masked(archive, mask)
         made = import_recipe(elsewhere, archive)
         assert made.version == number
@@ -113,6 +117,12 @@ def edited(archive: Path, old: bytes, new: bytes) -> None:
     with zipfile.ZipFile(archive, "w") as after:
         for name, content in files.items():
             after.writestr(name, content)
+
+
+def with_recipe_yaml(archive: Path, old: bytes, new: bytes) -> None:
+    """Change what a version says of its product."""
+    name = "version/recipe.yaml"
+    rewritten(archive, lambda files: files.update({name: files[name].replace(old, new)}))
 
 
 def linked(archive: Path) -> None:
@@ -150,7 +160,33 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "not in the manifest": lambda path: zipfile.ZipFile(path, "a").writestr("images/x", b"x"),
     "link": linked,
     "too many files": many,
-    "other schema": lambda path: edited(path, b"recipe-archive/1", b"recipe-archive/2"),
+    "newer schema": lambda path: edited(path, b"recipe-archive/1", b"recipe-archive/3"),
+    "recipe of a newer schema": lambda path: with_recipe_yaml(path, b"recipe/1", b"recipe/3"),
+    "set at the page, of a schema without": lambda path: with_recipe_yaml(
+        path, b"recipe/1", b"recipe/1\nset_at_page: {mask: {by: Kim, utc: now}}"
+    ),
+    "set at the page by control characters": lambda path: with_recipe_yaml(
+        path, b"recipe/1", b'recipe/2\nset_at_page: {mask: {by: "\\e[2J", utc: now}}'
+    ),
+    "painted mask without its file": lambda path: rewritten(
+        path, lambda f: f.update({"version/mask.png": PAINTED})
+    ),
+    "painted elsewhere": lambda path: rewritten(
+        path, lambda f: f.update({"version/mask.yaml": b"painted: /etc/hostname\n"})
+    ),
+    "painted upwards": lambda path: rewritten(
+        path, lambda f: f.update({"version/mask.yaml": b"painted: ../images/good/a.png\n"})
+    ),
+    "painted by what is no image": lambda path: rewritten(
+        path,
+        lambda f: f.update(
+            {"version/mask.yaml": b"painted: mask.png\n", "version/mask.png": b"none"}
+        ),
+    ),
+    "mask that crosses itself": lambda path: masked(
+        path, b"size: [160, 120]\nignore: [[[0, 0], [9, 9], [9, 0], [0, 9]]]\n"
+    ),
+    "mask of too many bytes": lambda path: masked(path, os.urandom(16 * 2**20 + 1)),
     "name with a slash": lambda path: edited(path, '"너트 M8"'.encode(), b'"../x"'),
     "another name": lambda path: edited(path, '"너트 M8"'.encode(), b'"bolt"'),
     "bundle of other bytes": lambda path: rewritten(

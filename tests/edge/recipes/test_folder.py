@@ -101,7 +101,7 @@ def test_a_build_that_fails_leaves_nothing(recipes: RecipeFolder, bundle: Path) 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("schema_version: recipe/2\nname: nut\nversion: 1\n", "schema 'recipe/2'"),
+        ("schema_version: recipe/3\nname: nut\nversion: 1\n", "schema 'recipe/3'"),
         ("name: nut\nversion: 1\n", "schema"),
         ("schema_version: recipe/1\nname: nut\nversion: '1'\n", "version: must be"),
         ("schema_version: recipe/1\nname: nut\nversion: 1\nmodel: {}\n", "model: is unknown"),

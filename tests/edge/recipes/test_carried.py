@@ -1,0 +1,233 @@
+"""What is set at the page of one station goes with an exported recipe to the next one."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edge.bundle.input_spec import Areas
+from edge.bundle.mask_file import mask_content, read_mask_file
+from edge.cli.main import main
+from edge.hmi.masks import Stroke
+from edge.inspection.criteria import guarantee_in_force
+from edge.inspection.decision import Result
+from tests.support.page_drawer import ELSEWHERE, OVER_DEFECT, Drawer
+from tests.support.recipe_site import RecipeSite
+
+PAINTED = Stroke(width_px=50, erase=False, points=((100, 30), (140, 30)))
+
+
+class Site(RecipeSite):
+    """A station with its settings in a file, as the commands read them."""
+
+    def __init__(self, folder: Path, bundle: Path, **sections: Any) -> None:
+        folder.mkdir()
+        super().__init__(folder, bundle)
+        self.written |= sections
+        self.start()
+        self.config = folder / "station.yaml"
+        self.config.write_text(yaml.safe_dump(self.written))
+
+    def at_the_page(self) -> Drawer:
+        return Drawer(self)
+
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def command(site: Site, *words: object, code: int = 0) -> str:
+        capsys.readouterr()
+        given = ["--recipe", *map(str, words), "--config", str(site.config)]
+        assert main(given) == code
+        output = capsys.readouterr()
+        return output.out if code == 0 else output.err
+
+    return command
+
+
+@pytest.fixture
+def here(tmp_path: Path, bundle: Path) -> Site:
+    """A station at whose page nut is inspected."""
+    site = Site(tmp_path / "here", bundle, mqtt={"url": "mqtt://x", "station": "p/l/here/top"})
+    site.at_the_page().change_over("nut", 1)
+    return site
+
+
+@pytest.fixture
+def there(tmp_path: Path, bundle: Path) -> Site:
+    return Site(tmp_path / "there", bundle)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        {"ignore": [OVER_DEFECT]},
+        {"strokes": [PAINTED], "ignore": [ELSEWHERE]},
+        {"zones": [{"name": "seal", "polygon": OVER_DEFECT, "threshold": 500.0}]},
+        {},
+    ],
+    ids=["polygon", "painted", "zone", "no mask"],
+)
+def test_an_imported_recipe_judges_as_the_station_that_exported_it(
+    here: Site, there: Site, tmp_path: Path, run: Run, drawn: dict[str, Any]
+) -> None:
+    drawer, file = here.at_the_page(), tmp_path / "nut.recipe"
+    if drawn:
+        drawer.draw(30.0, **drawn)
+    drawer.set_threshold(31.5)
+
+    exported = run(here, "export", "nut", file)
+    imported = run(there, "import", file)
+    run(there, "use", "nut@3")
+
+    there.start()
+    at_b = there.at_the_page()
+    at_b.change_over("nut", 3)
+    own, other = here.model.store.current, there.model.store.current
+    assert other.criteria == own.criteria and own.criteria.threshold == 31.5
+    assert other.bundle.sha256 == own.bundle.sha256
+    assert at_b.result() is drawer.result()
+    assert guarantee_in_force(own.bundle.manifest, own.criteria) == guarantee_in_force(
+        other.bundle.manifest, other.criteria
+    )
+    for printed in (exported, imported):
+        assert "in the file: threshold 31.5 set at the page of p/l/here/top by Kim" in printed
+        assert ("mask and zones set at the page of p/l/here/top" in printed) == bool(drawn)
+
+
+def test_a_version_says_who_set_what_at_which_page_also_at_the_station_after_the_next(
+    here: Site, there: Site, tmp_path: Path, run: Run
+) -> None:
+    here.at_the_page().draw(30.0, ignore=[OVER_DEFECT])
+    run(here, "export", "nut", tmp_path / "a.recipe")
+    run(there, "import", tmp_path / "a.recipe")
+    there.at_the_page().change_over("nut", 3)
+    there.at_the_page().set_threshold(40.0)
+
+    run(there, "export", "nut", tmp_path / "b.recipe")
+    run(here, "import", tmp_path / "b.recipe")
+
+    made = here.folder.load("nut", 3).content
+    assert made.decision.image_threshold == 40.0
+    assert made.set_at_page is not None
+    threshold, mask = made.set_at_page.image_threshold, made.set_at_page.mask
+    assert threshold is not None and (threshold.by, threshold.station) == ("Kim", "")
+    assert mask is not None and (mask.by, mask.station) == ("Kim", "p/l/here/top")
+
+
+def test_an_export_as_published_leaves_out_what_was_set_and_names_it(
+    here: Site, there: Site, tmp_path: Path, run: Run
+) -> None:
+    drawer = here.at_the_page()
+    drawer.draw(30.0, ignore=[OVER_DEFECT])
+    file = tmp_path / "nut.recipe"
+
+    exported = run(here, "export", "nut", file, "--as-published")
+
+    assert "not in the file, as --as-published asks: the threshold 30 set by Kim" in exported
+    assert "made of" not in run(there, "import", file)  # the one that is there
+    at_b = there.at_the_page()
+    at_b.change_over("nut", 1)
+    assert (drawer.result(), at_b.result()) == (Result.OK, Result.NOK)
+    with zipfile.ZipFile(file) as archive:  # as stations of before read it
+        assert json.loads(archive.read("manifest.json"))["schema_version"] == "recipe-archive/1"
+
+
+def test_an_export_of_a_folder_alone_says_that_no_page_was_looked_at(
+    here: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here.at_the_page().set_threshold(40.0)
+    words = ["--recipe", "export", "nut", str(tmp_path / "nut.recipe")]
+
+    for config in ([], ["--config", str(here.config)]):
+        assert main([*words, "--recipes", str(here.folder.path), *config]) == 0
+        assert "not in the file: what was set for it at the page of a station" in (
+            capsys.readouterr().out
+        )
+
+
+def test_what_a_recipe_leaves_to_the_station_is_named_at_both(
+    tmp_path: Path, bundle: Path, there: Site, run: Run
+) -> None:
+    here = Site(tmp_path / "here", bundle, decision={"guard_band": 0.05})
+    file = tmp_path / "nut.recipe"
+    exported = run(here, "export", "nut", file)
+    assert "not in the file, the next station has its own: decision.guard_band 0.05" in exported
+    assert "this station has: decision.guard_band 0.0" in run(there, "import", file)
+
+
+def test_what_was_set_for_another_version_is_named_when_a_version_is_put_in_force(
+    here: Site, run: Run
+) -> None:
+    here.at_the_page().set_threshold(40.0)
+
+    used = run(here, "use", "nut@2")
+    assert "the threshold 40 set by Kim" in used
+    assert "for version 1: this stays with that version" in used
+    assert "set by Kim" not in run(here, "show", "nut@2")
+
+    assert "the threshold 40 set by Kim" in run(here, "use", "nut@1")
+    assert "this counts in place of the above" in run(here, "show", "nut")
+
+
+def test_an_equal_version_that_is_there_with_a_mask_of_its_page_is_named_with_it(
+    here: Site, there: Site, tmp_path: Path, run: Run
+) -> None:
+    file = tmp_path / "nut.recipe"
+    run(there, "export", "nut@1", file)
+    here.at_the_page().draw(ignore=[OVER_DEFECT])
+
+    imported = run(here, "import", file)
+
+    assert "recipe nut version 1: imported" in imported
+    assert "this counts in place of what the file says" in imported
+
+
+def test_a_bundle_that_becomes_a_recipe_brings_nothing_of_the_page_and_says_so(
+    here: Site, bundle: Path, run: Run
+) -> None:
+    here.at_the_page().change_over("bottle", 1)
+    here.at_the_page().set_threshold(40.0)
+    added = run(here, "add", "new", bundle)
+    assert "the threshold 40 set by Kim" in added and "for model.path: not in the recipe" in added
+    assert "page " not in run(here, "add", "new", here.other)
+
+
+def test_a_painted_mask_is_added_to_a_recipe_as_one_of_polygons_is(
+    here: Site, bundle: Path, tmp_path: Path, run: Run
+) -> None:
+    areas = Areas(width=4, height=2, ignored_runs=(3, 5))
+    for path, content in mask_content(areas, tmp_path / "own.yaml"):
+        path.write_bytes(content)
+    run(here, "add", "new", bundle, "--mask", tmp_path / "own.yaml")
+    added = here.folder.load("new", 1)
+    assert added.mask is not None and read_mask_file(added.mask) == areas
+
+
+def test_drawings_that_cannot_be_read_refuse_an_export_and_a_change_before_it_is_made(
+    here: Site, tmp_path: Path, run: Run
+) -> None:
+    here.at_the_page().draw(ignore=[OVER_DEFECT])
+    (here.journal / "masks" / "masks.json").write_text("{")
+    file = tmp_path / "nut.recipe"
+    for words in (("export", "nut", file), ("use", "nut@2")):
+        assert "draw the mask again" in run(here, *words, code=78)
+    assert not file.exists() and here.folder.in_force("nut") == 1
+
+
+def test_a_threshold_that_no_recipe_can_have_is_refused_and_writes_no_file(
+    here: Site, tmp_path: Path, run: Run
+) -> None:
+    here.at_the_page().set_threshold(40.0)
+    kept = here.journal / "overrides.json"
+    kept.write_text(kept.read_text().replace("40.0", "1e30"))
+    file = tmp_path / "nut.recipe"
+    refused = run(here, "export", "nut", file, code=78)
+    assert "decision.image_threshold must be less than" in refused and "--as-published" in refused
+    assert not file.exists()
