@@ -108,11 +108,13 @@ fuzz: packages $(DEV)/installed
 cuts: packages $(DEV)/installed
 	$(DEV)/bin/python -m tests.powercut.cuts $(or $(SEED),1) $(or $(VERDICTS),10000) $(or $(EVERY),25) $(or $(DAYS),1)
 
-# The same for real: a virtual machine that is ended CUTS times while it records.
+# The same for real: a virtual machine that is ended CUTS times while a station in it inspects.
+# STATION=0 has a writer of the journal alone, in a quarter of the time; SYNCHRONOUS=normal is found out.
 powercut: packages $(DEV)/installed
 	@command -v qemu-system-x86_64 >/dev/null && command -v mmdebstrap >/dev/null \
 		|| tests/install-packages qemu-system-x86 mmdebstrap
-	$(DEV)/bin/python -m tests.powercut.machine $(or $(CUTS),50) $(or $(SEED),1)
+	$(DEV)/bin/python -m tests.powercut.machine $(or $(CUTS),50) $(or $(SEED),1) \
+		$(if $(filter 0,$(STATION)),journal,station) $(or $(SYNCHRONOUS),full)
 
 # Days of stations in virtual time, each under a seed that draws what goes wrong (docs/reliability.md).
 # SEED=17 STATIONS=1 DAYS=3 is always the same story; MUTATIONS=1 breaks the product on purpose.

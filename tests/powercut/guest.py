@@ -1,7 +1,7 @@
 """Inside the virtual machine: opens the journal as the product does, and writes until the end.
 
 Python's first program there; its standard output is the serial line. Lines:
-``have KIND COUNT DIGEST``, ``fault TEXT``, ``ready``, ``committed KIND SEQ DIGEST``.
+``opening``, ``have KIND COUNT DIGEST``, ``fault TEXT``, ``ready``, ``committed KIND SEQ DIGEST``.
 """
 
 import hashlib
@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from edge.journal.entries import Committed, Entry, RecordKind
+from edge.journal.entries import Committed, Entry, JournalRow, RecordKind
 from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox
 from edge.journal.query import Query, query
@@ -24,6 +26,29 @@ FOLDER = Path("/data/journal")
 QUEUE = 32
 
 
+@dataclass(frozen=True)
+class BootOptions:
+    """What the host gives a boot on the kernel's command line.
+
+    Attributes:
+        named: how many records of each kind it was given.
+        boot: number of this boot.
+        synchronous: of the journal; ``normal`` is a journal that must be found out.
+    """
+
+    named: dict[str, int]
+    boot: int
+    synchronous: str
+
+    @classmethod
+    def parse(cls, line: str) -> "BootOptions":
+        values = dict(word.partition("=")[::2] for word in line.split())
+        named = (one.split(":") for one in values["named"].split(","))
+        return cls(
+            {kind: int(count) for kind, count in named}, int(values["boot"]), values["synchronous"]
+        )
+
+
 def print_line(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
@@ -32,33 +57,44 @@ def digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()[:16]
 
 
-def check(reported: dict[str, int]) -> JournalWriter:
+def committed_line(row: JournalRow | Committed) -> str:
+    return f"committed {row.kind.value} {row.seq} {digest(row.payload)}"
+
+
+def report_journal(
+    path: Path, named: dict[str, int], line: Callable[[JournalRow], str] = committed_line
+) -> None:
+    """Report what is there of what the host was given, and name what it was not."""
+    whole = {kind: hashlib.sha256() for kind in named}
+    count = dict.fromkeys(named, 0)
+    unnamed = []
+    for row in query(path, Query()):
+        kind = row.kind.value
+        if row.seq <= named[kind]:
+            count[kind] += 1
+            whole[kind].update(digest(row.payload).encode())
+        else:  # it was committed, and the power went before the line was out
+            unnamed.append(line(row))
+    for kind, seen in count.items():
+        print_line(f"have {kind} {seen} {whole[kind].hexdigest()}")
+    for one in unnamed:
+        print_line(one)
+    report = verify_chain(path)
+    if report.fault is not None:
+        print_line(f"fault chain: {report.fault.what}")
+
+
+def open_checked(named: dict[str, int]) -> JournalWriter:
     """Open the journal, and report what is there of what the host was given."""
     journal = open_journal(FOLDER)
     if journal.quarantined or journal.lost or journal.copied:
         print_line(f"fault {journal.damage} {journal.lost} {journal.copied}")
-    whole = {kind: hashlib.sha256() for kind in reported}
-    count = dict.fromkeys(reported, 0)
-    unnamed = []
-    for row in query(journal.path, Query()):
-        kind = row.kind.value
-        if row.seq <= reported[kind]:
-            count[kind] += 1
-            whole[kind].update(digest(row.payload).encode())
-        else:  # it was committed, and the power went before the line was out
-            unnamed.append(f"committed {kind} {row.seq} {digest(row.payload)}")
-    for kind, seen in count.items():
-        print_line(f"have {kind} {seen} {whole[kind].hexdigest()}")
-    for line in unnamed:
-        print_line(line)
-    report = verify_chain(journal.path)
-    if report.fault is not None:
-        print_line(f"fault chain: {report.fault.what}")
+    report_journal(journal.path, named)
     return JournalWriter(journal=journal)
 
 
 def committed(one: Committed) -> None:
-    print_line(f"committed {one.kind.value} {one.seq} {digest(one.payload)}")
+    print_line(committed_line(one))
 
 
 def write(writer: JournalWriter) -> None:
@@ -83,10 +119,10 @@ def write(writer: JournalWriter) -> None:
 
 
 def main() -> None:
-    words = Path("/proc/cmdline").read_text().split()
-    (counts,) = (one.removeprefix("named=") for one in words if one.startswith("named="))
+    options = BootOptions.parse(Path("/proc/cmdline").read_text())
     try:
-        writer = check({k: int(v) for k, v in (one.split(":") for one in counts.split(","))})
+        print_line("opening")
+        writer = open_checked(options.named)
         print_line("ready")
         write(writer)
     except BaseException:

@@ -1,15 +1,15 @@
-"""Real power cuts: ``python -m tests.powercut.machine CUTS SEED``.
+"""Real power cuts: ``python -m tests.powercut.machine CUTS SEED GUEST SYNCHRONOUS``.
 
 A virtual machine (QEMU without KVM, a Debian kernel, a root made of Debian's packages) records into
-a journal on ext4 and names on its serial line what is committed. The host ends QEMU at random
-moments, and the guest's memory is gone. Of what its disk was given, what came before the last flush
-is kept, and of the rest any writes: QEMU logs them all, and the disk of the next boot is made of
-that log. After each boot the guest opens the journal with the product, and everything that it
-had named must be there.
+a journal on ext4 and names on its serial line what is committed: a whole station with PLC and a
+broker (``GUEST`` is ``station``), or a writer of the journal alone (``journal``). The host ends it
+at random moments, and the guest's memory is gone. Of what its disk was given, what came before the
+last flush is kept, and of the rest any writes: QEMU logs them all, and the disk of the next boot is
+made of that log. After each boot the guest opens the journal with the product, and everything that
+it had named must be there. With ``SYNCHRONOUS`` ``normal`` it is not, and the command fails.
 """
 
 import gzip
-import hashlib
 import os
 import random
 import shutil
@@ -19,18 +19,43 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from tests.powercut.reports import GuestReport, StationReport
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build/powercut"
 SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
-PACKAGES = "python3-minimal,python3.11,libsqlite3-0,busybox-static,linux-image-cloud-amd64"
+PACKAGES = (
+    "python3-minimal,python3.11,libsqlite3-0,libstdc++6,busybox-static,mosquitto,"
+    "linux-image-cloud-amd64"
+)
+# What the modules of a station load, at the versions of constraints.txt; OpenCV without a desktop.
+WHEELS = (
+    "annotated-types",
+    "google-re2",
+    "inotify-simple",
+    "llvmlite",
+    "numba",
+    "numpy",
+    "opencv-python-headless",
+    "openvino",
+    "openvino-telemetry",
+    "paho-mqtt",
+    "pydantic",
+    "pydantic-core",
+    "pyyaml",
+    "starlette",
+    "typing-extensions",
+    "typing-inspection",
+)
+WHEEL_PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 GUEST_PYTHON = (3, 11)
-DISK_BYTES = 256 * 2**20
+ROOT_BYTES, DISK_BYTES = 2**30, 256 * 2**20
 # One that is busy boots in minutes.
 BOOT_LIMIT_S = 600.0
-MAX_PER_BOOT, RECORDING_LIMIT_S = 150, 30.0
+MAX_PRINTED = 30
 _MODULES = (
     "virtio",
     "virtio_ring",
@@ -50,14 +75,44 @@ while [ ! -b /dev/vdb ]; do /bin/busybox sleep 0.05; done
 /bin/busybox mount -t proc proc /new/proc
 /bin/busybox mount -t sysfs sys /new/sys
 /bin/busybox mount -t devtmpfs dev /new/dev
+/bin/busybox ifconfig lo 127.0.0.1 up
 exec /bin/busybox chroot /new /usr/bin/env -i PATH=/usr/bin:/bin HOME=/tmp PYTHONPATH=/opt \\
-  PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m tests.powercut.guest
+  PYTHONDONTWRITEBYTECODE=1 NUMBA_DISABLE_JIT=1 /usr/bin/python3 -m "$program"
 """
+
+# Packages that are unpacked alone make no users; the broker wants to be one.
+_USERS = {
+    "passwd": "root:x:0:0::/tmp:/bin/sh\nmosquitto:x:100:100::/tmp:/bin/sh\n",
+    "group": "root:x:0:\nmosquitto:x:100:\n",
+}
+
+
+@dataclass(frozen=True)
+class GuestKind:
+    """What records in the machine.
+
+    Attributes:
+        program: module that the guest runs.
+        report: makes what the host knows of it.
+        max_per_boot, limit_s: so many records, or so long, until the plug is pulled.
+    """
+
+    program: str
+    report: type[GuestReport]
+    max_per_boot: int
+    limit_s: float
+
+
+GUESTS = {
+    "journal": GuestKind("tests.powercut.guest", GuestReport, 150, 30.0),
+    "station": GuestKind("tests.powercut.station_guest", StationReport, 80, 10.0),
+}
 
 
 def build() -> None:
     """Make kernel, first root and root; once."""
-    if (BUILD / "made").exists():
+    made, wanted = BUILD / "made", f"{PACKAGES}\n{_wheel_versions()}"
+    if made.exists() and made.read_text() == wanted:
         shutil.rmtree(BUILD / "root/opt")
     else:
         shutil.rmtree(BUILD, ignore_errors=True)
@@ -71,13 +126,16 @@ def build() -> None:
         )
         tar.unlink()
         _find_kernel()
-        (BUILD / "made").touch()
+        _install_wheels(BUILD / "root/usr/lib/python3/dist-packages")
+        made.write_text(wanted)
     root = BUILD / "root"
     for package in ("edge", "tests/powercut"):
         shutil.copytree(
             ROOT / package, root / "opt" / package, ignore=shutil.ignore_patterns("__pycache__")
         )
     (root / "opt/tests/__init__.py").touch()
+    for name, lines in _USERS.items():
+        (root / "etc" / name).write_text(lines)
     for folder in ("data", "proc", "sys", "dev", "tmp"):
         (root / folder).mkdir(exist_ok=True)
     if sys.version_info[:2] == GUEST_PYTHON:  # else the guest compiles at each boot
@@ -88,7 +146,24 @@ def build() -> None:
             check=False,  # the library has files that are wrong on purpose
             stdout=subprocess.DEVNULL,
         )
-    _make_file_system(BUILD / "root.img", 512 * 2**20, root)
+    _make_file_system(BUILD / "root.img", ROOT_BYTES, root)
+
+
+def _wheel_versions() -> list[str]:
+    """Return what to install: each with its version, where the constraints name one."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    named = dict(line.split("==") for line in lines if "==" in line)
+    versions = {name.lower().replace("_", "-"): version for name, version in named.items()}
+    versions["opencv-python-headless"] = versions["opencv-python"]
+    return [f"{one}=={versions[one]}" for one in WHEELS]
+
+
+def _install_wheels(folder: Path) -> None:
+    options = ["--quiet", "--no-deps", "--no-compile", "--only-binary=:all:"]
+    options += [f"--python-version={'.'.join(map(str, GUEST_PYTHON))}", f"--target={folder}"]
+    options += [f"--platform={one}" for one in WHEEL_PLATFORMS]
+    command = [sys.executable, "-m", "pip", "install", *options, *_wheel_versions()]
+    subprocess.run(command, check=True)
 
 
 def _find_kernel() -> None:
@@ -129,53 +204,31 @@ def _make_file_system(image: Path, size: int, root: Path | None = None) -> None:
     )
 
 
-@dataclass
-class GuestReport:
-    """What the guest has named: digests in order of their numbers, by kind."""
-
-    digests: dict[str, list[str]] = field(default_factory=lambda: {"verdict": [], "event": []})
-
-    def add(self, kind: str, seq: int, digest: str) -> str | None:
-        """Add a record; return what is wrong with its number."""
-        known = self.digests[kind]
-        known.append(digest)
-        return None if seq == len(known) else f"fault {kind} {seq} came as number {len(known)}"
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.digests.values()))
-
-    def counts(self) -> str:
-        return ",".join(f"{kind}:{len(known)}" for kind, known in self.digests.items())
-
-    def expected(self) -> set[str]:
-        return {
-            f"have {kind} {len(known)} {hashlib.sha256(''.join(known).encode()).hexdigest()}"
-            for kind, known in self.digests.items()
-        }
-
-
 class Machine:
     """One boot.
 
     Attributes:
         lines: of the serial line that are ours, so far.
+        opening, ready: its program opens the journal; it records from now on.
     """
 
-    def __init__(self, disk: Path, log: Path, reported: GuestReport) -> None:
+    def __init__(
+        self, disk: Path, log: Path, reported: GuestReport, program: str, options: str
+    ) -> None:
         self.lines: list[str] = []
         self.console: list[str] = []
-        self.ready = threading.Event()
+        self.opening, self.ready = threading.Event(), threading.Event()
         self._reported = reported
         log.unlink(missing_ok=True)
         log.touch()
         self._process = subprocess.Popen(
             [
-                *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "512", "-smp", "1"),
+                *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "1"),
                 *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
                 *("-serial", "stdio", "-kernel", str(BUILD / "vmlinuz")),
                 *("-initrd", str(BUILD / "initrd"), "-append"),
-                f"console=ttyS0 quiet loglevel=1 panic=-1 no_timer_check named={reported.counts()}",
+                "console=ttyS0 quiet loglevel=1 panic=-1 no_timer_check "
+                f"program={program} named={reported.counts()} {options}",
                 *(
                     "-blockdev",
                     f"driver=file,node-name=rootfile,filename={BUILD}/root.img,read-only=on",
@@ -199,14 +252,16 @@ class Machine:
             if not raw.endswith(b"\n"):
                 return  # it was cut while it was said
             line = raw.decode(errors="replace").strip()
-            match line.split():
-                case ["committed", kind, seq, digest]:
-                    if fault := self._reported.add(kind, int(seq), digest):
-                        self.lines.append(fault)
+            match words := line.split():
+                case ["opening"]:
+                    self.opening.set()
                 case ["ready"]:
                     self.ready.set()
                 case ["have" | "fault", *_]:
                     self.lines.append(line)
+                case [name, *_] if name in NAMED:
+                    if fault := self._reported.accept(words):
+                        self.lines.append(fault)
                 case _:
                     self.console.append(line)
 
@@ -217,9 +272,16 @@ class Machine:
         self._reader.join()
 
     @property
+    def faults(self) -> list[str]:
+        return [line for line in self.lines if line.startswith("fault")]
+
+    @property
     def running(self) -> bool:
         return self._process.poll() is None
 
+
+# Lines that the host keeps.
+NAMED = frozenset({"committed", "journal", "checked", "accepted", "valid", "received"})
 
 _SUPER = struct.Struct("<QQQI")
 _ENTRY = struct.Struct("<QQQQ")
@@ -268,60 +330,76 @@ def cut(disk: Path, log: Path, chance: random.Random) -> tuple[int, int]:
     return len(open_writes), len(open_writes) - len(kept)
 
 
-def _record(reported: GuestReport, chance: random.Random) -> None:
-    """Let the guest record for a while that does not depend on how busy this machine is."""
-    wanted = reported.count + chance.randint(0, MAX_PER_BOOT)
-    deadline_s = time.monotonic() + RECORDING_LIMIT_S
-    while reported.count < wanted and time.monotonic() < deadline_s:
+def _record(
+    machine: Machine, reported: GuestReport, guest: GuestKind, chance: random.Random
+) -> None:
+    """Let the guest record for a while that hardly depends on how busy this machine is."""
+    wanted = reported.count + chance.randint(0, guest.max_per_boot)
+    deadline_s = time.monotonic() + guest.limit_s
+    while reported.count < wanted and time.monotonic() < deadline_s and not machine.faults:
         time.sleep(0.01)
     time.sleep(chance.uniform(0.0, 0.3))
 
 
-def main(cuts: str = "50", seed: str = "1") -> int:
-    chance = random.Random(int(seed))
+def _wait(machine: Machine, event: threading.Event) -> float:
+    """Wait for a line of the guest, for its end or a fault; return how long it took."""
+    start_s = time.monotonic()
+    while machine.running and not event.wait(0.1):
+        if machine.faults or time.monotonic() - start_s > BOOT_LIMIT_S:
+            break
+    return time.monotonic() - start_s
+
+
+def main(
+    cuts: str = "50", seed: str = "1", kind: str = "station", synchronous: str = "full"
+) -> int:
+    chance, guest = random.Random(int(seed)), GUESTS[kind]
     began_s = time.monotonic()
     build()
     print(f"built in {time.monotonic() - began_s:.0f} s", flush=True)
     state, disk, log = BUILD / "state.img", BUILD / "disk.img", BUILD / "disk.log"
     _make_file_system(state, DISK_BYTES)
-    reported, boot_s, open_writes, lost_writes, early = GuestReport(), 30.0, 0, 0, 0
+    reported = guest.report()
+    boot_s, open_s, open_writes, lost_writes, early = 30.0, 3.0, 0, 0, 0
     for number in range(int(cuts) + 1):
         shutil.copyfile(state, disk)
-        expected, before = reported.expected(), reported.counts()
-        machine = Machine(disk, log, reported)
+        expected, before = reported.expected(), str(reported)
+        reported.begin(number + 1)
+        options = f"boot={number + 1} synchronous={synchronous}"
+        machine = Machine(disk, log, reported, guest.program, options)
         start_s = time.monotonic()
         last = number == int(cuts)
         in_boot = number > 0 and not last and chance.random() < 0.2
-        if in_boot:
+        if in_boot and chance.random() < 0.5:
             time.sleep(chance.uniform(0.0, boot_s))
+        elif in_boot:  # most of a boot writes nothing
+            _wait(machine, machine.opening)
+            machine.ready.wait(chance.uniform(0.0, open_s))
         else:
-            while machine.running and not machine.ready.wait(0.5):
-                if machine.lines and machine.lines[-1].startswith("fault"):
-                    break
-                if time.monotonic() - start_s > BOOT_LIMIT_S:
-                    break
-            boot_s = time.monotonic() - start_s
+            boot_s = _wait(machine, machine.opening)
+            open_s = _wait(machine, machine.ready)
             if machine.ready.is_set() and not last:
-                _record(reported, chance)
+                _record(machine, reported, guest, chance)
         machine.kill()
-        faults = [line for line in machine.lines if line.startswith("fault")]
+        faults = machine.faults
         if machine.ready.is_set():
-            faults += sorted(expected - set(machine.lines))
+            faults += sorted(expected - set(machine.lines)) + reported.check()
         elif not in_boot:
             faults += ["it did not boot", *machine.console[-20:]]
         if faults:
-            print(f"VIOLATION after cut {number}, named {before}: " + "\n".join(faults))
+            print(f"VIOLATION after cut {number}, {before}:", *faults[:MAX_PRINTED], sep="\n")
             return 1
         early += not machine.ready.is_set()
         waiting, lost = cut(state, log, chance)
         open_writes, lost_writes = open_writes + waiting, lost_writes + lost
         print(
-            f"cut {number + 1}: {time.monotonic() - start_s:.0f} s, named {reported.counts()}, "
+            f"cut {number + 1}: {time.monotonic() - start_s:.0f} s"
+            f"{' before it was ready' if in_boot else ''}, {reported}; "
             f"{waiting} writes not flushed, {lost} lost",
             flush=True,
         )
     print(
-        f"{cuts} cuts, {early} of them before the journal was open; named {reported.counts()}; "
+        f"{cuts} cuts of a {kind}, {early} of them before it was ready; {reported}; "
         f"{open_writes} writes not flushed, {lost_writes} of them lost; everything named is there; "
         f"{time.monotonic() - began_s:.0f} s"
     )
