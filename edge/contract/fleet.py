@@ -33,6 +33,9 @@ MAX_DETAIL = 300
 RECIPE, SETTINGS = "recipe", "settings"
 # Reason of a station that could not fetch a release; it tries again while it is to take it.
 NOT_FETCHED = "not_fetched"
+# Reason of a release in force where something was set at the station's page for its product:
+# it counts over the release, or does not count any more; ``detail`` says what and which.
+PAGE_SETTINGS = "page_settings"
 
 Claim = Annotated[int, Field(ge=1, le=MAX_CLAIM)]
 Step = Annotated[int, Field(ge=0, le=MAX_CLAIM)]
@@ -198,7 +201,7 @@ class FleetReport(FleetMessage):
     Attributes:
         journal: UUID of the station's journal, which tells it from another one of its name.
         rollout, claim, step: of the newest desired state that it knows; None and 0 before one.
-        reason: machine-readable, of a refusal or failure.
+        reason: machine-readable, of a refusal or failure; ``PAGE_SETTINGS`` of a release in force.
         settings: released settings that count; None where the station's own count alone.
         since: parts since the release is in force; None without one.
         week: parts of its product in the seven days before, by the station's own clock.

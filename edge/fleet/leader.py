@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import uuid4
 
-from edge.contract.fleet import OWNER_TOPIC, ROLLOUT_TOPIC, Desired, Owner
+from edge.contract.fleet import OWNER_TOPIC, PAGE_SETTINGS, ROLLOUT_TOPIC, Desired, Owner
 from edge.contract.topics import StationTopic
 from edge.fleet.errors import BrokerAway, LeadLost, RolloutRefused
 from edge.fleet.fleet_link import FleetLink, Retained
@@ -152,6 +152,7 @@ class Leader:
         self._lead = lead
         self._emit = emit
         self._reported = ""
+        self._page_settings: dict[str, str] = {}
         self._kept_s = 0.0
         self._online_since_s: dict[str, float] = {}
         self._there_s: dict[str, float] = {}
@@ -191,6 +192,7 @@ class Leader:
         after = advance(grown, seen)
         if not self._may_return(seen) or _same_way(before, after):
             self.rollout = after
+        self._report_page_settings(seen)
         self._report_progress(before, seen)
         changed = (before.stage, before.wave) != (self.rollout.stage, self.rollout.wave)
         if changed:
@@ -279,6 +281,16 @@ class Leader:
         self._kept_s = time.monotonic()
         self._lead.link.publish(ROLLOUT_TOPIC, self.rollout)
         self._lead.link.retained.rollout = self.rollout
+
+    def _report_page_settings(self, seen: Mapping[str, Seen]) -> None:
+        """Name stations where what was set at the page differs from the release."""
+        for station, one in seen.items():
+            report = one.answer(self.rollout.id)
+            if report is None or report.reason != PAGE_SETTINGS:
+                self._page_settings.pop(station, None)
+            elif self._page_settings.get(station) != report.detail:
+                self._page_settings[station] = report.detail
+                self._emit(f"{station}: {report.detail}")
 
     def _report_progress(self, before: Rollout, seen: Mapping[str, Seen]) -> None:
         now = self.rollout

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edge.contract.fleet import FleetReport
+from edge.contract.fleet import PAGE_SETTINGS, FleetReport
 from edge.fleet.fleet_link import Retained
 from edge.fleet.leader import CONNECTED_STATES, read_condition, without_counts
 
@@ -75,6 +75,9 @@ def rows_table(retained: Retained, rows: Sequence[StationRow]) -> Iterator[str]:
             f"OK: not known for {len(quiet)} stations, which report it every 10 s; --wait "
             "12 waits for it"
         )
+    for row in rows:
+        if row.reason == PAGE_SETTINGS:
+            yield f"{row.station}: {row.detail}"
     rollout = retained.rollout
     if rollout is not None:
         owner = retained.owner

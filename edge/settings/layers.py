@@ -324,6 +324,31 @@ class SettingsLayers:
             log.warning("what was set at the page for %s is not known: %s", recipe, error)
             return PageSettings()
 
+    def page_settings_beside_release(self) -> tuple[PageSettings, PageSettings]:
+        """Return what was set at the page for ``model.path``, of what released settings set.
+
+        Returns:
+            What counts over them, and what does not count any more because of them.
+        """
+        over, left = PageSettings(), PageSettings()
+        if self._overrides is None or self._released is None or self.released is None:
+            return over, left
+        try:
+            counting = self._overrides.counting(self._accepted)
+            if _released_threshold(self.released) is not None:
+                over = PageSettings(threshold=counting.threshold)
+            # It counted over the file's alone, or over those that were released before.
+            for threshold in (
+                self._taken_over.decision.image_threshold,
+                _released_threshold(self._released.before),
+            ):
+                decision = self._accepted.decision.model_copy(update={"image_threshold": threshold})
+                former = self._accepted.model_copy(update={"decision": decision})
+                left = left or self._overrides.counting(former).without(counting)
+        except ConfigurationError as error:
+            log.warning("what was set at the page is not known: %s", error)
+        return over, left
+
     def _over(
         self, settings: Settings, recipe: Recipe | None, in_force: ModelInForce | None
     ) -> Settings:
@@ -331,6 +356,10 @@ class SettingsLayers:
         if self._overrides is None:
             return settings
         return self._overrides.laid_over(settings, in_force, recipe=recipe)
+
+
+def _released_threshold(released: ReleasedSettings | None) -> JsonValue:
+    return released.settings.get("decision", {}).get("image_threshold") if released else None
 
 
 def with_recipe(settings: Settings, version: RecipeVersion) -> Settings:

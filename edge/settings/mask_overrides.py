@@ -5,7 +5,6 @@ takes another, so that settings and their hash tell them apart. A drawing counts
 was made for, and as long as the YAML still says what it replaced.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError, OutputNotWritable
 from edge.settings.small_record import write_record
 from edge.settings.station import Settings
-
-log = logging.getLogger(__name__)
 
 FOLDER_NAME = "masks"
 FILE_NAME = "masks.json"
@@ -120,29 +117,20 @@ class MaskOverrides:
             self._list.unlink(missing_ok=True)
         self._remove_former({one.file for one in kept})
 
-    def counting(
-        self, settings: Settings, model_sha256: str | None, recipe: Recipe | None
-    ) -> MaskOverride | None:
-        """Return what was drawn for a recipe where it still counts; else the log says why not.
+    def why_unused(
+        self, override: MaskOverride, settings: Settings, model_sha256: str | None
+    ) -> str:
+        """Return why a drawing does not count any more; empty where it does.
 
         Args:
             settings: without it.
             model_sha256: of the bundle that they are for.
-
-        Raises:
-            ConfigurationError: what was drawn cannot be read.
         """
-        override = self.read(recipe)
-        if override is None:
-            return None
         if override.instead_of != settings.decision.mask:
-            why = "decision.mask has been changed in the settings since"
-        elif override.model_sha256 != model_sha256:
-            why = "it was drawn for another model"
-        else:
-            return override
-        log.warning("the mask %s drawn at the page is not used: %s", override.file, why)
-        return None
+            return "decision.mask has been changed in the settings since"
+        if override.model_sha256 != model_sha256:
+            return "it was drawn for another model"
+        return ""
 
     def path(self, override: MaskOverride) -> Path:
         """Return the mask file of a drawing."""

@@ -176,7 +176,9 @@ class Overrides:
         Raises:
             ConfigurationError: which masks were drawn cannot be read.
         """
-        counting = self.counting(settings, in_force, recipe=recipe)
+        counting, unused = self._found(settings, in_force, recipe)
+        for what, why in unused:
+            log.warning("%s set at the page is not used: %s", what, why)
         changed: dict[str, object] = {}
         if counting.threshold is not None:
             changed["image_threshold"] = counting.threshold.image_threshold
@@ -195,7 +197,7 @@ class Overrides:
         *,
         recipe: Recipe | None = None,
     ) -> PageSettings:
-        """Return what was set at the page and still counts; the log says what does not, and why.
+        """Return what was set at the page and still counts.
 
         Args:
             settings: without it.
@@ -205,28 +207,24 @@ class Overrides:
         Raises:
             ConfigurationError: which masks were drawn cannot be read.
         """
-        sha256 = _model_sha256(settings.model.path, in_force)
-        return PageSettings(
-            self._counting_threshold(settings, sha256, recipe),
-            self.masks.counting(settings, sha256, recipe),
-        )
+        return self._found(settings, in_force, recipe)[0]
 
-    def _counting_threshold(
-        self, settings: Settings, sha256: str | None, recipe: Recipe | None
-    ) -> Override | None:
-        override = self.read(recipe)
-        if override is None:
-            return None
-        if override.instead_of != settings.decision.image_threshold:
-            why = "decision.image_threshold has been changed in the settings since"
-        elif override.model_sha256 != sha256:
-            why = "it was set for another model"
-        else:
-            return override
-        log.warning(
-            "the threshold %g set at the page is not used: %s", override.image_threshold, why
-        )
-        return None
+    def _found(
+        self, settings: Settings, in_force: ModelInForce | None, recipe: Recipe | None
+    ) -> tuple[PageSettings, list[tuple[str, str]]]:
+        """Return what counts; and what does not any more, with the reason."""
+        threshold, mask = self.read(recipe), self.masks.read(recipe)
+        unused: list[tuple[str, str]] = []
+        if threshold is None and mask is None:
+            return PageSettings(), unused
+        sha256 = _model_sha256(settings.model.path, in_force)
+        if threshold is not None and (why := _why_unused(threshold, settings, sha256)):
+            unused.append((f"the threshold {threshold.image_threshold:g}", why))
+            threshold = None
+        if mask is not None and (why := self.masks.why_unused(mask, settings, sha256)):
+            unused.append((f"the mask {mask.file}", why))
+            mask = None
+        return PageSettings(threshold, mask), unused
 
     def _kept(self) -> tuple[Override, ...]:
         found = read_record(
@@ -236,6 +234,13 @@ class Overrides:
             "the threshold of the settings is used. Set it again at the page.",
         )
         return found.overrides if isinstance(found, _Kept) else (found,)
+
+
+def _why_unused(override: Override, settings: Settings, model_sha256: str | None) -> str:
+    """Return why a threshold does not count any more; empty where it does."""
+    if override.instead_of != settings.decision.image_threshold:
+        return "decision.image_threshold has been changed in the settings since"
+    return "" if override.model_sha256 == model_sha256 else "it was set for another model"
 
 
 def _model_sha256(path: str, in_force: ModelInForce | None) -> str | None:

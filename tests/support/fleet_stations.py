@@ -18,6 +18,7 @@ from edge.contract.state import Condition
 from edge.errors import ConfigurationInvalid
 from edge.recipes.folder import RecipeFolder
 from edge.settings.fleet import FleetSettings
+from edge.settings.overrides import PageSettings
 from edge.settings.released import ReleasedSettings
 from edge.settings.released_archive import SettingsManifest
 from edge.station.fleet.agent import AgentServices, FleetAgent
@@ -53,6 +54,12 @@ class FolderProducts:
     def put_back(self, before: Before) -> None:
         self.recipes.restore(before.name, before.version)
         self._live.write_text(before.choice or "")
+
+    def page_settings(self, _name: str, _version: int) -> PageSettings:
+        return PageSettings()
+
+    def page_settings_beside_release(self) -> tuple[PageSettings, PageSettings]:
+        return PageSettings(), PageSettings()
 
     def released(self) -> ReleasedSettings | None:
         return None

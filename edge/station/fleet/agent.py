@@ -19,6 +19,7 @@ from edge.contract.event import Event, Severity
 from edge.contract.fleet import (
     MAX_DETAIL,
     NOT_FETCHED,
+    PAGE_SETTINGS,
     RECIPE,
     SETTINGS,
     Action,
@@ -35,6 +36,7 @@ from edge.journal.entries import JournalError
 from edge.recipes.archive import ArchiveManifest, import_recipe, read_archive_manifest
 from edge.recipes.errors import ArchiveRefused
 from edge.recipes.folder import RecipeFolder
+from edge.settings.overrides import PageSettings
 from edge.settings.released import ReleasedSettings
 from edge.settings.released_archive import SettingsManifest, read_settings_archive
 from edge.station.fleet.download import DISK_FULL, ReleaseDownload
@@ -73,6 +75,12 @@ class Products(Protocol):
 
     def in_force(self, name: str | None) -> InForce:
         """Return what inspects parts of a recipe; with None those that name none."""
+
+    def page_settings(self, name: str, version: int) -> PageSettings:
+        """Return what was set at the page for a version of the folder, and counts."""
+
+    def page_settings_beside_release(self) -> tuple[PageSettings, PageSettings]:
+        """Return what was set at the page and counts over released settings, or not any more."""
 
     def released(self) -> ReleasedSettings | None:
         """Return the release of settings that counts; None where the station's own count alone."""
@@ -148,6 +156,7 @@ class FleetAgent:
             if self._services.clock_s() >= self._count_at_s:
                 self._count_at_s = self._services.clock_s() + COUNT_INTERVAL_S
                 self._look_for_fall_back()
+                self._look_for_page_settings()
                 self._report()
 
     def _receive(self, content: bytes) -> None:
@@ -322,7 +331,31 @@ class FleetAgent:
         taken = InstalledRelease(release=release.version, sha256=release.sha256, local=local)
         memory = memory.with_taken(release.key, taken).with_newest(release.key, version)
         self._memory = memory.model_copy(update={"release": release})
-        self._end(desired, ReleasePhase.IN_FORCE, None, f"{release} is in force")
+        self._end(desired, ReleasePhase.IN_FORCE, *self._in_force_detail(release, local))
+
+    def _in_force_detail(self, release: ReleaseFile, local: int) -> tuple[str | None, str]:
+        """Return reason and detail of a release in force: whether it alone decides its parts."""
+        products, before = self._services.products, self._memory.before
+        left, of_version = PageSettings(), ""
+        if release.kind == SETTINGS:
+            over, left = products.page_settings_beside_release()
+        else:
+            over = products.page_settings(release.name, local)
+            if (
+                before is not None
+                and (before.kind, before.name) == (RECIPE, release.name)
+                and before.version is not None
+                and before.version != local
+            ):
+                left = products.page_settings(release.name, before.version)
+                of_version = f" for version {before.version}"
+        notes = []
+        if over:
+            notes.append(f"in its place counts what was set at the page: {over}")
+        if left:
+            notes.append(f"not used any more is what was set at the page{of_version}: {left}")
+        reason = PAGE_SETTINGS if notes else None
+        return reason, "; ".join([f"{release} is in force", *notes])
 
     def _return(self, desired: Desired) -> None:
         before = self._memory.before
@@ -332,7 +365,7 @@ class FleetAgent:
             )
             return
         self._enter(desired, ReleasePhase.ACTIVATING)
-        key = before.key
+        key, over_it = before.key, ""
         if before.kind == SETTINGS:
             self._services.products.release_settings(before.settings)
             shown = str(before.settings or "what the station's own settings say")
@@ -341,6 +374,10 @@ class FleetAgent:
             now = self._services.products.in_force(before.name)
             name, version = now.name or before.choice or "model.path", now.version
             shown = name if version is None else f"{name} version {version}"
+            if before.version is not None and (
+                over := self._services.products.page_settings(before.name, before.version)
+            ):
+                over_it = f"; what was set at the page for {before.name} counts again: {over}"
         memory, given_up = self._memory, self._memory.taken.get(key)
         if given_up is not None and memory.newest.get(key) == given_up.release:
             # It is not the newest that counts any more: the next one may have its number, but none
@@ -349,7 +386,7 @@ class FleetAgent:
             memory = memory.with_newest(key, max(given_up.release - 1, again))
         memory = memory.with_taken(key, before.release)
         self._memory = memory.model_copy(update={"release": None})
-        self._end(desired, ReleasePhase.RETURNED, None, f"{shown} is in force again")
+        self._end(desired, ReleasePhase.RETURNED, None, f"{shown} is in force again{over_it}")
 
     def _find_release(self, before: Before) -> InstalledRelease | None:
         """Return the release by which something came in force; None for none."""
@@ -381,6 +418,24 @@ class FleetAgent:
         self._memory = memory.model_copy(
             update={"phase": ReleasePhase.FELL_BACK, "reason": "fell_back", "detail": detail}
         )
+        self._save()
+
+    def _look_for_page_settings(self) -> None:
+        """See whether somebody has set at the page what counts over the release, or took it back.
+
+        The page has recorded who did; here it is for those who look at all stations.
+        """
+        memory = self._memory
+        if memory.phase is not ReleasePhase.IN_FORCE or memory.release is None:
+            return
+        taken = memory.taken.get(memory.release.key)
+        if taken is None:
+            return
+        reason, detail = self._in_force_detail(memory.release, taken.local)
+        detail = bounded(detail, MAX_DETAIL)
+        if (reason, detail) == (memory.reason, memory.detail):
+            return
+        self._memory = memory.model_copy(update={"reason": reason, "detail": detail})
         self._save()
 
     def _enter(self, desired: Desired, phase: ReleasePhase) -> None:
@@ -418,8 +473,9 @@ class FleetAgent:
         self._report()
         if repeated:
             return
-        log.log(logging.WARNING if phase.bad else logging.INFO, "release %s: %s", phase, detail)
-        severity = Severity.WARNING if phase.bad else Severity.INFO
+        notable = phase.bad or reason == PAGE_SETTINGS
+        log.log(logging.WARNING if notable else logging.INFO, "release %s: %s", phase, detail)
+        severity = Severity.WARNING if notable else Severity.INFO
         data = {"rollout": desired.rollout, "action": desired.action.value, "reason": reason}
         self._services.record_event(Event(f"release_{phase}", severity, detail, data))
 

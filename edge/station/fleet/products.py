@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 
 from edge.contract.event import Datum
 from edge.contract.fleet import InForce
+from edge.contract.verdict import Recipe
 from edge.recipes.errors import RecipeNameInvalid
 from edge.recipes.folder import RecipeFolder
+from edge.settings.overrides import PageSettings
 from edge.settings.released import ReleasedSettings
 from edge.settings.released_archive import SettingsManifest
 from edge.station.fleet.errors import ReleaseRefused
@@ -69,6 +71,12 @@ class StationProducts:
                 lambda: self._model.put_back(before.name, before.version, before.choice)
             )
         )
+
+    def page_settings(self, name: str, version: int) -> PageSettings:
+        return self._model.page_settings(Recipe(name, version))
+
+    def page_settings_beside_release(self) -> tuple[PageSettings, PageSettings]:
+        return self._model.page_settings_beside_release()
 
     def released(self) -> ReleasedSettings | None:
         return self._model.released

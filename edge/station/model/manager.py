@@ -223,6 +223,16 @@ class ModelManager:
         """
         return self._layers.page_settings(recipe) if self._layers is not None else PageSettings()
 
+    def page_settings_beside_release(self) -> tuple[PageSettings, PageSettings]:
+        """Return what was set at the page for ``model.path``, of what released settings set.
+
+        Returns:
+            What counts over them, and what does not count any more because of them.
+        """
+        if self._layers is None:
+            return PageSettings(), PageSettings()
+        return self._layers.page_settings_beside_release()
+
     def left_behind(self, before: Recipe | None, now: Recipe | None) -> str:
         """Return what was set at the page for a version, and does not count for its successor.
 

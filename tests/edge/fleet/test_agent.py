@@ -26,6 +26,7 @@ from edge.fleet.release_file import put_release, read_release
 from edge.fleet.rollout import Rollout, Stage, advance, make_desired
 from edge.imaging.frame import Frame
 from edge.journal.entries import Entry, RecordKind
+from edge.recipes.archive import import_recipe
 from edge.settings.fleet import FleetSettings
 from edge.settings.released import RELEASABLE
 from edge.settings.small_record import MAX_BYTES
@@ -38,6 +39,7 @@ from edge.station.model.reloadable_settings import only_decision
 from tests.support.broker import Broker
 from tests.support.fleet import Plant, make_key
 from tests.support.journaling import running_writer
+from tests.support.page_drawer import OVER_DEFECT, Drawer
 from tests.support.recipe_site import RecipeSite
 
 STATION = "plant/line/a/top"
@@ -329,6 +331,96 @@ def test_released_settings_lie_over_the_files_survive_a_restart_and_go_back(
     assert site.model.settings.image.min_mean == 3.0
     report = station.go_on(agent)
     assert (report["phase"], report["settings"]) == ("fell_back", None)
+
+
+def test_a_new_model_names_what_was_set_at_the_page_for_the_one_before(
+    station: Station, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = station.agent()
+    drawer = Drawer(station.site)
+    drawer.change_over("nut", 1)
+    drawer.draw(30.0, ignore=[OVER_DEFECT])
+
+    report = station.ask(agent, station.desire(station.released(station.plant.release())))
+
+    assert (report["phase"], report["reason"]) == ("in_force", "page_settings")
+    assert drawer.mask.origin == "none" and drawer.mask.threshold == 20.0  # what was released
+    for text in (report["detail"], station.events[-1].detail, caplog.text):
+        assert "not used any more is what was set at the page for version 1: the threshold " in text
+        assert "30 set by Kim at " in text and "the mask and zones set by Kim at " in text
+    assert station.events[-1].severity == "warning"
+    assert "not used: the threshold 30 set by Kim" in station.site.events[-1].detail
+    assert not FleetReport.model_validate(report).bad
+
+    agent = station.agent()  # as after a kill
+    report = station.go_on(agent)
+    assert (report["phase"], report["reason"]) == ("in_force", "page_settings")
+    report = station.ask(agent, station.desire(None, action=Action.RETURN))
+    assert report["phase"] == "returned"
+    assert "what was set at the page for nut counts again: the threshold 30" in report["detail"]
+    assert Drawer(station.site).mask.origin == "page"
+
+
+def test_a_release_says_what_the_page_has_set_over_it(station: Station) -> None:
+    agent = station.agent()
+    release = station.released(station.plant.release())
+    report = station.ask(agent, station.desire(release, change_product=True))
+    assert (report["phase"], report["reason"]) == ("in_force", None)
+
+    Drawer(station.site).draw(30.0, ignore=[OVER_DEFECT])
+    report = station.go_on(agent)
+    assert (report["phase"], report["reason"]) == ("in_force", "page_settings")
+    assert "in its place counts what was set at the page: the threshold 30" in report["detail"]
+    # The same release once more adds no version: what was set for it counts on, and is named.
+    report = station.ask(agent, station.desire(release, rollout="two"))
+    assert (report["phase"], report["reason"]) == ("in_force", "page_settings")
+
+    drawer = Drawer(station.site)
+    drawer.undo()
+    drawer.set_threshold(None)
+    report = station.go_on(agent)
+    assert (report["reason"], report["detail"]) == (None, "recipe nut version 1 is in force")
+
+
+def test_a_release_that_equals_a_version_with_a_mask_of_the_page_says_that_it_counts(
+    station: Station,
+) -> None:
+    agent = station.agent()
+    file = station.plant.release()
+    made = import_recipe(station.site.folder, file)
+    drawer = Drawer(station.site)
+    drawer.change_over("nut", made.version)
+    drawer.draw(30.0, ignore=[OVER_DEFECT])
+    drawer.change_over("nut", 1)
+
+    report = station.ask(agent, station.desire(station.released(file)))
+
+    assert report["in_force"]["version"] == made.version
+    assert report["reason"] == "page_settings"
+    assert "in its place counts what was set at the page: the threshold 30" in report["detail"]
+    assert station.events[-1].detail == report["detail"]
+
+
+def test_a_released_threshold_names_that_of_the_page_which_it_replaces(releasing: Station) -> None:
+    station, agent = releasing, releasing.agent()
+    Drawer(station.site).set_threshold(30.0)
+    threshold = station.released(station.plant.settings({"decision": {"image_threshold": 20.0}}))
+
+    report = station.ask(agent, station.desire(threshold))
+
+    assert (report["phase"], report["reason"]) == ("in_force", "page_settings")
+    assert "not used any more is what was set at the page: the threshold 30" in report["detail"]
+    assert Drawer(station.site).mask.threshold == 20.0
+    Drawer(station.site).set_threshold(35.0)  # later, and so over it
+    report = station.go_on(agent)
+    assert "in its place counts what was set at the page: the threshold 35" in report["detail"]
+    assert Drawer(station.site).mask.threshold == 35.0
+    band = station.released(station.plant.settings({"decision": {"guard_band": 0.1}}, version=2))
+    report = station.ask(agent, station.desire(band, rollout="two"))
+    assert (report["phase"], report["reason"]) == ("in_force", "page_settings")
+    assert "not used any more is what was set at the page: the threshold 35" in report["detail"]
+    Drawer(station.site).set_threshold(40.0)  # over no threshold that was released
+    assert station.go_on(agent)["reason"] is None
 
 
 def test_a_rollback_at_the_page_gives_released_settings_up(releasing: Station) -> None:
