@@ -4,6 +4,7 @@ State machine, results with their events, and recipes. Types come from the speci
 nodeset. A client controls nothing but the recipe: parts come from the line.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -244,32 +245,35 @@ class MachineVision:
         }
         wanted = {name: value for name, value in wanted.items() if value}
         try:
-            found, complete = self._matching(wanted, start + max_count)
+            found, complete = await self._matching(wanted, start + max_count)
         except JournalError:
             return [_boolean(False), _uint32(0), _uint32(0), _structures([]), _int32(NOT_READABLE)]
-        chosen = found[start : start + max_count]
+        chosen = [self._result(one) for one in found[start : start + max_count]]
         complete = complete and len(found) <= start + max_count
         error = _int32(NO_ERROR)
         return [_boolean(complete), _uint32(len(chosen)), _uint32(0), _structures(chosen), error]
 
-    def _matching(self, wanted: Mapping[str, Any], max_count: int) -> tuple[list[Any], bool]:
-        """Return the newest results that match, and whether all were looked at.
+    async def _matching(
+        self, wanted: Mapping[str, Any], max_count: int
+    ) -> tuple[list[Recorded], bool]:
+        """Return the newest verdicts that match, and whether all were looked at.
 
         Raises:
             JournalError: it cannot be read.
         """
-        found: list[Any] = []
+        found: list[Recorded] = []
         last = self._newest.row.seq if self._newest else 0
         upper, lowest = last, max(1, last - MAX_EXAMINED + 1)
         while upper >= lowest:
             lower = max(lowest, upper - MAX_RESULTS + 1)
             for row in reversed(self._read_rows(lower, upper)):
-                result = self._result(Recorded.of(row))
-                if all(_shown(getattr(result, name)) == value for name, value in wanted.items()):
-                    found.append(result)
+                verdict = Recorded.of(row)
+                if wanted.items() <= _searchable(verdict.content).items():
+                    found.append(verdict)
             upper = lower - 1
             if len(found) > max_count:
                 return found, False
+            await asyncio.sleep(0)  # verdicts and other clients have their turn
         return found, lowest == 1
 
     def _find(self, asked: Any) -> tuple[Recorded | None, int]:
@@ -478,8 +482,20 @@ def _id(structure: Any) -> str:
     return str(getattr(structure, "Id", None) or "")
 
 
-def _shown(value: Any) -> Any:
-    return value if isinstance(value, int) else _id(value)
+def _searchable(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a list of results is filtered by, as ``ResultDataType`` has it."""
+    recipe = content.get("recipe")
+    return {
+        "ResultState": FAILED if content["result"] == "ERROR" else COMPLETED,
+        "MeasId": content["trigger_id"] or "",
+        "PartId": content["part_id"] or "",
+        "ExternalRecipeId": recipe["id"] if recipe else "",
+        "InternalRecipeId": f"{recipe['id']}@{recipe['version']}" if recipe else "",
+        "ExternalConfigurationId": "",
+        "InternalConfigurationId": content["model"]["name"],
+        "ProductId": "",
+        "JobId": content["id"],
+    }
 
 
 def _structure(value: Any) -> ua.Variant:

@@ -17,15 +17,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
-
-from asyncua import Server
 
 import edge
 from edge.errors import StationError
 from edge.journal.entries import JournalError, JournalRow, RecordKind
 from edge.journal.outbox import Outbox
 from edge.plc.opcua.access import Users, application_uri, secure
+from edge.plc.opcua.bounds import BoundedServer
 from edge.plc.opcua.machine_vision import MachineVision
 from edge.plc.opcua.messages import (
     OPCUA_STATION_MESSAGES,
@@ -51,8 +49,8 @@ REPORT_S = 1.0
 END_LIMIT_S = 2.0
 # Further behind, the oldest verdicts get no event; they are counted.
 MAX_BEHIND = 256
-MAX_PENDING_MESSAGES = 100
-MAX_SUBSCRIPTIONS = 200
+# Shown before who asks has a turn, and the station a sign of life.
+MAX_AT_ONCE = 4
 
 
 class OpcUaServer:
@@ -64,7 +62,8 @@ class OpcUaServer:
         self._outbox = Outbox(Path(hello.journal))
         self._changed = asyncio.Event()
         self._station: StationChanged | None = None
-        self._seq = 0
+        self._seq = self._shown_seq = 0
+        self._unreadable = False
         self._events = self._skipped = 0
         self.ended = False
 
@@ -96,8 +95,7 @@ class OpcUaServer:
         nodes = (plain, vision)
         newest = self._newest()
         for row in self._rows(newest, newest):
-            for one in nodes:
-                await one.show(Recorded.of(row))
+            await self._show(nodes, Recorded.of(row))
         self._seq = newest
         gc.enable()
         gc.freeze()  # what was built lives as long as the process
@@ -127,23 +125,41 @@ class OpcUaServer:
             pass
 
     async def _show_new(self, nodes: Sequence[StationNodes | MachineVision]) -> None:
+        """Show and send what is new, as much as can be done at once."""
         try:
             newest = self._newest()
             behind = newest - self._seq
             if behind > MAX_BEHIND:
                 self._skipped += behind - MAX_BEHIND
                 self._seq = newest - MAX_BEHIND
-            rows = self._rows(self._seq + 1, newest)
+            last = min(newest, self._seq + MAX_AT_ONCE)
+            rows = self._rows(self._seq + 1, last)
+            # Events may come late; what stands for the newest verdict may not.
+            ahead = self._rows(newest, newest) if newest > last else ()
         except JournalError as error:
-            log.warning("OPC UA shows no new verdict: %s", error)
+            if not self._unreadable:
+                log.warning("OPC UA shows no new verdict: %s", error)
+            self._unreadable = True
             return
+        self._unreadable = False
+        for row in ahead:
+            await self._show(nodes, Recorded.of(row))
         for row in rows:
             verdict = Recorded.of(row)
+            await self._show(nodes, verdict)
             for one in nodes:
-                await one.show(verdict)
                 await one.notify(verdict)
             self._seq = row.seq
             self._events += 1
+            await asyncio.sleep(0)
+        if newest > last:
+            self._changed.set()
+
+    async def _show(self, nodes: Sequence[StationNodes | MachineVision], verdict: Recorded) -> None:
+        if verdict.row.seq > self._shown_seq:
+            self._shown_seq = verdict.row.seq
+            for one in nodes:
+                await one.show(verdict)
 
     def _rows(self, first: int, last: int) -> Sequence[JournalRow]:
         return self._outbox.rows(RecordKind.VERDICT, first, last, last - first + 1)
@@ -155,7 +171,8 @@ class OpcUaServer:
     def _newest(self) -> int:
         return self._outbox.backlog().last_seq[RecordKind.VERDICT]
 
-    def _report(self, server: Any) -> None:
+    def _report(self, server: BoundedServer) -> None:
+        server.end_idle_connections(time.monotonic())
         self._link.send(
             OpcUaReport(
                 serving=server.bserver is not None,
@@ -165,9 +182,10 @@ class OpcUaServer:
             )
         )
 
-    async def _new_server(self) -> Any:
+    async def _new_server(self) -> BoundedServer:
         settings, station = self._hello.settings, self._hello.station
-        server = Server(user_manager=Users(settings.username, read_password(settings)))
+        users = Users(settings.username, read_password(settings))
+        server = BoundedServer(users, settings.connections)
         await server.init()
         server.set_endpoint(server_url(settings))
         server.set_server_name(f"inspection station {station}")
@@ -176,10 +194,6 @@ class OpcUaServer:
         now = datetime.now(UTC)
         product = ("urn:inspection-station", "inspection-station", station)
         await server.set_build_info(*product, edge.__version__, "", now)
-        inner = server.iserver
-        inner.max_connections = settings.connections
-        inner.max_pending_messages_per_connection = MAX_PENDING_MESSAGES
-        inner.max_subscriptions = MAX_SUBSCRIPTIONS
         await secure(server, settings)
         return server
 
@@ -187,8 +201,9 @@ class OpcUaServer:
 def main() -> int:
     """Serve until the link to the station ends; return the exit code of the process."""
     log_to_stderr()
-    # What clients do wrong is no news of the station's.
-    logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+    # What clients do wrong is no news of the station's, nor that one is gone before its answer.
+    for library in ("asyncua", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     lower_priority(READ_BESIDE)
     gc.disable()  # a third of the time to build the address space, which is all kept
     link = Link(Connection(int(sys.argv[1])), OPCUA_STATION_MESSAGES)
