@@ -25,6 +25,11 @@ class GuestReport:
         return []
 
     @property
+    def undelivered(self) -> str:
+        """What the broker did not have at the last boot, and has not got since; empty for none."""
+        return ""
+
+    @property
     def count(self) -> int:
         return sum(map(len, self.digests.values()))
 
@@ -57,6 +62,7 @@ class StationReport(GuestReport):
         accepted: triggers that the PLC saw accepted, and the boot of each.
         shown: number and result that the PLC saw as valid, by trigger.
         received: digests that the broker gave to a subscriber, by kind and number.
+        waiting: kind and number of what the broker did not have at this boot, nor since.
         journal: its UUID, from the first boot on.
     """
 
@@ -65,13 +71,16 @@ class StationReport(GuestReport):
     accepted: dict[str, int] = field(default_factory=dict)
     shown: dict[str, tuple[int, str]] = field(default_factory=dict)
     received: dict[tuple[str, int], str] = field(default_factory=dict)
+    waiting: set[tuple[str, int]] = field(default_factory=set)
     journal: str | None = None
+    _last_received: dict[str, int] = field(default_factory=dict)
     _boot: int = 0
     _checked: bool = False
     _seqs: dict[str, int] = field(default_factory=dict)
 
     def begin(self, boot: int) -> None:
         self._boot, self._checked = boot, False
+        self.waiting.clear()
 
     def accept(self, words: list[str]) -> str | None:
         match words:
@@ -92,9 +101,10 @@ class StationReport(GuestReport):
                 if trigger in self.shown:
                     return f"fault {trigger} is shown twice: {self.shown[trigger]}, {seq} {result}"
                 self.shown[trigger] = int(seq), result
+            case ["waiting", kind, seq]:
+                self.waiting.add((kind, int(seq)))
             case ["received", kind, seq, digest]:
-                if self.received.setdefault((kind, int(seq)), digest) != digest:
-                    return f"fault {kind} {seq} was received with two contents"
+                return self._received(kind, int(seq), digest)
             case _:
                 return super().accept(words)
         return None
@@ -120,6 +130,10 @@ class StationReport(GuestReport):
         ]
         return faults
 
+    @property
+    def undelivered(self) -> str:
+        return ", ".join(f"{kind} {seq}" for kind, seq in sorted(self.waiting))
+
     def undecided(self) -> list[str]:
         """Return accepted triggers without a verdict: parts in flight, which nobody was shown."""
         return [trigger for trigger in self.accepted if trigger not in self._seqs]
@@ -130,6 +144,16 @@ class StationReport(GuestReport):
             f"valid at the PLC, {len(self.received)} records received from the broker, "
             f"{len(self.undecided())} parts in flight not inspected"
         )
+
+    def _received(self, kind: str, seq: int, digest: str) -> str | None:
+        self.waiting.discard((kind, seq))
+        before = self.received.setdefault((kind, seq), "")
+        self.received[kind, seq] = digest
+        if before not in ("", digest):
+            return f"fault {kind} {seq} was received with two contents"
+        last = self._last_received.get(kind, 0)
+        self._last_received[kind] = max(seq, last)
+        return f"fault {kind} {seq} came only after {last}" if not before and seq < last else None
 
     def _recorded(self, trigger: str, result: str) -> str | None:
         """Enter a verdict; return what is wrong with it."""

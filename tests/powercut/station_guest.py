@@ -3,8 +3,9 @@
 All of the station is the product's own, as ``edge.app.service`` builds it: start, hand-shake,
 supervised camera, pipeline, recorder, journal, relay, connection. In place of others stand a camera
 without a device, an inspector without a model, and a PLC, which triggers over MQTT and is shown
-results by a port of the hand-shake. Lines beside those of ``guest``: ``journal UUID``, ``checked``,
-``accepted TRIGGER``, ``valid TRIGGER SEQ RESULT``, ``received KIND SEQ DIGEST``, and of a verdict
+results by a port of the hand-shake. Lines beside those of ``guest``: ``journal UUID``,
+``waiting KIND SEQ`` of what the broker does not have, ``checked``, ``accepted TRIGGER``,
+``valid TRIGGER SEQ RESULT``, ``received KIND SEQ DIGEST``, and of a verdict
 ``committed verdict SEQ DIGEST TRIGGER RESULT``.
 """
 
@@ -56,7 +57,7 @@ THRESHOLD = 0.5
 DEFECTIVE_SHARE, REPEATED_SHARE = 0.2, 0.1
 MAX_INSPECTION_S = 0.15
 PAUSES_S = (0.0, 0.0, 0.05, 0.3)
-ROWS_AT_ONCE = 64
+ROWS_AT_ONCE, MAX_WAITING = 64, 10_000
 ANSWER_LIMIT_S = 60.0
 
 
@@ -336,8 +337,11 @@ def run_station(folder: Path, options: BootOptions, port: int) -> None:
     with closing(sqlite3.connect(path)) as database:
         print_line(f"journal {database.execute('SELECT journal FROM meta').fetchone()[0]}")
     report_journal(path, options.named, record_line)
-    print_line("checked")
     with closing(Outbox(path)) as outbox:
+        for kind in RecordKind:
+            for row in outbox.pending(kind, 0, MAX_WAITING):
+                print_line(f"waiting {kind.value} {row.seq}")
+        print_line("checked")
         namer = Namer(path, outbox.backlog().last_seq)
     plc.append(StubPlc(options.boot, namer, port))
     for body in (namer.run, plc[0].run):

@@ -55,6 +55,10 @@ def test_a_station_that_keeps_its_word_passes() -> None:
         ((*SECOND_BOOT, "valid b1-2 2 OK"), "b1-2 is shown twice"),
         ((*SECOND_BOOT, "accepted b1-3"), "b1-3 is accepted twice"),
         (
+            (*SECOND_BOOT, "received event 2 ee", "received event 1 ff"),
+            "event 1 came only after 2",
+        ),
+        (
             (*SECOND_BOOT, *(f"accepted b2-{number}" for number in range(1, 10))),
             "boot 2 left 9 accepted parts without a verdict",
         ),
@@ -62,6 +66,14 @@ def test_a_station_that_keeps_its_word_passes() -> None:
 )
 def test_a_station_that_breaks_its_word_is_found_out(lines: tuple[str, ...], fault: str) -> None:
     assert any(fault in found for found in faults(lines))
+
+
+def test_what_the_broker_did_not_have_is_waited_for() -> None:
+    report = StationReport()
+    report.begin(2)
+    for line in ("waiting verdict 1", "waiting verdict 2", "received verdict 1 aa"):
+        assert report.accept(line.split()) is None
+    assert report.undelivered == "verdict 2"
 
 
 def test_a_record_that_was_named_and_is_gone_is_missed() -> None:
