@@ -20,8 +20,9 @@ class GuestReport:
                 return self._add(kind, int(seq), digest)
         return None
 
-    def check(self) -> list[str]:
-        """Return what is wrong with the lines so far, once a boot has named what is on its disk."""
+    @property
+    def faults(self) -> list[str]:
+        """What was wrong with all that was named before, when a boot had named what it has."""
         return []
 
     @property
@@ -76,11 +77,13 @@ class StationReport(GuestReport):
     _last_received: dict[str, int] = field(default_factory=dict)
     _boot: int = 0
     _checked: bool = False
+    _faults: list[str] = field(default_factory=list)
     _seqs: dict[str, int] = field(default_factory=dict)
 
     def begin(self, boot: int) -> None:
         self._boot, self._checked = boot, False
         self.waiting.clear()
+        self._faults = []
 
     def accept(self, words: list[str]) -> str | None:
         match words:
@@ -90,6 +93,7 @@ class StationReport(GuestReport):
                     return f"fault the journal {before} is now {journal}"
             case ["checked"]:
                 self._checked = True
+                self._faults = self._find_faults()
             case ["committed", "verdict", seq, digest, trigger, result]:
                 wrong = self._recorded(trigger, result)
                 return self._add("verdict", int(seq), digest) or wrong
@@ -109,7 +113,26 @@ class StationReport(GuestReport):
                 return super().accept(words)
         return None
 
-    def check(self) -> list[str]:
+    @property
+    def faults(self) -> list[str]:
+        return self._faults
+
+    @property
+    def undelivered(self) -> str:
+        return ", ".join(f"{kind} {seq}" for kind, seq in sorted(self.waiting))
+
+    def undecided(self) -> list[str]:
+        """Return accepted triggers without a verdict: parts in flight, which nobody was shown."""
+        return [trigger for trigger in self.accepted if trigger not in self._seqs]
+
+    def __str__(self) -> str:
+        return (
+            f"{super().__str__()}; {len(self.accepted)} parts accepted, {len(self.shown)} results "
+            f"valid at the PLC, {len(self.received)} records received from the broker, "
+            f"{len(self.undecided())} parts in flight not inspected"
+        )
+
+    def _find_faults(self) -> list[str]:
         faults = []
         for trigger, (seq, result) in self.shown.items():
             found = self.verdicts[seq - 1] if seq <= len(self.verdicts) else ("none", "none")
@@ -129,21 +152,6 @@ class StationReport(GuestReport):
             if len(parts) > self.slots
         ]
         return faults
-
-    @property
-    def undelivered(self) -> str:
-        return ", ".join(f"{kind} {seq}" for kind, seq in sorted(self.waiting))
-
-    def undecided(self) -> list[str]:
-        """Return accepted triggers without a verdict: parts in flight, which nobody was shown."""
-        return [trigger for trigger in self.accepted if trigger not in self._seqs]
-
-    def __str__(self) -> str:
-        return (
-            f"{super().__str__()}; {len(self.accepted)} parts accepted, {len(self.shown)} results "
-            f"valid at the PLC, {len(self.received)} records received from the broker, "
-            f"{len(self.undecided())} parts in flight not inspected"
-        )
 
     def _received(self, kind: str, seq: int, digest: str) -> str | None:
         self.waiting.discard((kind, seq))

@@ -58,7 +58,7 @@ DEFECTIVE_SHARE, REPEATED_SHARE = 0.2, 0.1
 MAX_INSPECTION_S = 0.15
 PAUSES_S = (0.0, 0.0, 0.05, 0.3)
 ROWS_AT_ONCE, MAX_WAITING = 64, 10_000
-ANSWER_LIMIT_S = 60.0
+ANSWER_LIMIT_S, MAX_TRIES = 2.0, 60
 
 
 def make_settings(folder: Path, port: int, synchronous: str) -> Settings:
@@ -251,9 +251,13 @@ class StubPlc:
             message = json.dumps({"schema": "trigger/1", "trigger_id": trigger, "part_id": trigger})
             again = self._chance.random() < REPEATED_SHARE
             self._answered.clear()
-            for _ in range(2 if again else 1):
-                client.publish(self._topic.trigger, message, qos=1)
-            if not self._answered.wait(ANSWER_LIMIT_S):
+            for _ in range(MAX_TRIES):
+                for _ in range(2 if again else 1):
+                    client.publish(self._topic.trigger, message, qos=1)
+                # Ready is the hand-shake, maybe before its subscription at the broker.
+                if self._answered.wait(ANSWER_LIMIT_S):
+                    break
+            else:
                 raise RuntimeError(f"{trigger} was neither accepted nor rejected")
             while not self._results.empty():
                 ack = json.dumps({"schema": "ack/1", "seq": self._results.get()})
