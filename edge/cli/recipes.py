@@ -7,7 +7,8 @@ from pathlib import Path
 from edge.bundle.loading import load_bundle, manifest_sha256
 from edge.bundle.mask_file import mask_content, read_mask_file
 from edge.bundle.signing import ask_password, load_private_key
-from edge.errors import ConfigurationError
+from edge.contract.verdict import Recipe
+from edge.errors import ConfigurationError, StationError
 from edge.recipes.archive import export_recipe, import_recipe, read_archive_manifest
 from edge.recipes.content import RecipeContent, read_product_settings, recipe_yaml
 from edge.recipes.folder import MASK_FILE, RecipeFolder, RecipeVersion, bundle_copier, use_command
@@ -15,6 +16,7 @@ from edge.recipes.names import recipe_name
 from edge.recipes.taught import read_taught
 from edge.redaction import one_line
 from edge.settings.carried import carried_version, page_settings, station_values
+from edge.settings.layers import with_recipe
 from edge.settings.overrides import Overrides, PageSettings
 from edge.settings.station import Settings
 
@@ -53,6 +55,19 @@ class RecipeStation:
         if self.overrides is None:
             return PageSettings()
         return page_settings(version, self.settings, self.overrides)
+
+    def left_behind(self, before: RecipeVersion, now: RecipeVersion) -> PageSettings:
+        """Return what was set at its page for a version, and by which another does not decide.
+
+        Raises:
+            StationError: a bundle or mask cannot be read.
+        """
+        found = self.page_settings(before)
+        if self.overrides is None or not found:
+            return found
+        recipe = Recipe(now.name, now.version)
+        settings = self.overrides.laid_over(with_recipe(self.settings, now), recipe=recipe)
+        return self.overrides.left_behind(found, settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,21 +136,28 @@ def run_recipe_command(
         case ["use", name]:
             chosen = _verified(recipes, name, order.public_key)
             order.check_name(chosen.name)
-            before = recipes.in_force(chosen.name)
+            lines = _exchanged_lines(recipes, order.station, chosen) if order.station else []
             recipes.put_in_force(chosen.name, chosen.version)
             emit(f"{chosen}: in force; parts that name it are inspected by it from now on")
-            if order.station is not None:
-                emit_all(_exchanged_lines(recipes, order.station, chosen, before))
+            emit_all(lines)
         case ["export", name, file]:
             version = _verified(recipes, name, order.public_key)
             emit_all(_exported(recipes, version, order, Path(file)))
         case ["import", file]:
-            order.check_name(read_archive_manifest(Path(file), order.public_key).name)
+            brought = read_archive_manifest(Path(file), order.public_key).name
+            order.check_name(brought)
             recipes.path.mkdir(parents=True, exist_ok=True)
+            known = recipes.versions(brought)
             version = import_recipe(
                 recipes, Path(file), order.public_key, max_images=order.max_images
             )
-            emit(f"{version}: imported, not in force. Put it in force: {use_command(version)}")
+            how = (
+                "is here already, with the same content" if version.version in known else "imported"
+            )
+            if recipes.in_force(version.name) == version.version:
+                emit(f"{version}: {how}; in force")
+            else:
+                emit(f"{version}: {how}, not in force. Put it in force: {use_command(version)}")
             emit_all(_imported_lines(version, order.station))
         case _:
             raise RecipeCommandInvalid(
@@ -202,18 +224,22 @@ def _origin_lines(content: RecipeContent) -> list[str]:
 
 
 def _exchanged_lines(
-    recipes: RecipeFolder, station: RecipeStation, chosen: RecipeVersion, before: int | None
+    recipes: RecipeFolder, station: RecipeStation, chosen: RecipeVersion
 ) -> list[str]:
-    """Return what was set at the page for a version, and for the one that it replaces."""
-    lines = []
+    """Return what was set at the page for a version, and for the one that is in force now."""
+    lines, before = list[str](), recipes.in_force(chosen.name)
     if found := station.page_settings(chosen):
         lines.append(f"page     {one_line(str(found))}; this counts for it")
     if before is None or before == chosen.version:
         return lines
-    if left := station.page_settings(recipes.load(chosen.name, before)):
+    try:
+        left = station.left_behind(recipes.load(chosen.name, before), chosen)
+    except StationError as error:  # a damaged version must not keep another from replacing it
+        return [*lines, f"page     what was set for version {before} is not known: {error}"]
+    if left:
         lines.append(
             f"page     {one_line(str(left))} for version {before}: this stays with that version, "
-            "and does not count for the one in force now"
+            f"and does not count for version {chosen.version}"
         )
     return lines
 

@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from edge.atomic_files import open_regular, write_whole
 from edge.contract.verdict import Recipe
-from edge.errors import ConfigurationError
+from edge.errors import ConfigurationError, StationError
 from edge.recipes.errors import RecipeError, RecipeUnknown
 from edge.recipes.folder import RecipeFolder, RecipeListing, RecipeVersion
 from edge.recipes.names import recipe_name
+from edge.settings.decision import DecisionSettings
 from edge.settings.overrides import ModelInForce, Overrides, PageSettings
 from edge.settings.recipe import RecipeSettings
 from edge.settings.released import (
@@ -104,6 +105,8 @@ class SettingsLayers:
         self._written = self._taken_over = settings
         self._accepted = self._newest = self._with_release(settings)
         self._overrides = Overrides.beside(journal_folder) if journal_folder else None
+        # What was compared last, and what came of it.
+        self._left: tuple[tuple[PageSettings, str, DecisionSettings], PageSettings] | None = None
         section = settings.recipes
         self.recipes = RecipeFolder(Path(section.folder)) if section else None
         self.chosen = RecipeChoice(journal_folder if section else None)
@@ -323,6 +326,21 @@ class SettingsLayers:
         except ConfigurationError as error:
             log.warning("what was set at the page for %s is not known: %s", recipe, error)
             return PageSettings()
+
+    def page_settings_left(self, before: Recipe, now: Recipe) -> PageSettings:
+        """Return what was set at the page for a version, and by which another does not decide."""
+        left = self.page_settings(before)
+        if self._overrides is None or not left:
+            return left
+        try:
+            settings = self.of(now)
+            key = (left, settings.model.path, settings.decision)
+            if self._left is None or self._left[0] != key:  # versions are never changed
+                self._left = key, self._overrides.left_behind(left, settings)
+            return self._left[1]
+        except StationError as error:
+            log.warning("what was set at the page for %s is not compared: %s", before, error)
+            return left
 
     def page_settings_beside_release(self) -> tuple[PageSettings, PageSettings]:
         """Return what was set at the page for ``model.path``, of what released settings set.

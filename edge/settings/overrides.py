@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from edge.bundle.loading import manifest_sha256
+from edge.bundle.input_spec import Areas
+from edge.bundle.loading import load_bundle, manifest_sha256
 from edge.bundle.manifest_types import Sha256
+from edge.bundle.mask_file import read_mask_file
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError
 from edge.settings.mask_overrides import FOLDER_NAME, MaskOverride, MaskOverrides
@@ -208,6 +210,28 @@ class Overrides:
             ConfigurationError: which masks were drawn cannot be read.
         """
         return self._found(settings, in_force, recipe)[0]
+
+    def left_behind(self, found: PageSettings, settings: Settings) -> PageSettings:
+        """Return what of it other settings do not decide by as well.
+
+        Args:
+            found: was set for a version of a recipe.
+            settings: of another version, with what was set at the page for that one.
+
+        Raises:
+            StationError: the bundle of the other version, or a mask, cannot be read.
+        """
+        threshold, mask, decision = found.threshold, found.mask, settings.decision
+        if threshold is not None and threshold.image_threshold == decision.image_threshold:
+            threshold = None
+        if mask is not None:
+            if decision.mask is not None:
+                areas: Areas | None = read_mask_file(Path(decision.mask))
+            else:
+                areas = load_bundle(Path(settings.model.path)).manifest.input.areas
+            if areas == read_mask_file(self.masks.path(mask)):
+                mask = None
+        return PageSettings(threshold, mask)
 
     def _found(
         self, settings: Settings, in_force: ModelInForce | None, recipe: Recipe | None

@@ -58,6 +58,9 @@ class FolderProducts:
     def page_settings(self, _name: str, _version: int) -> PageSettings:
         return PageSettings()
 
+    def page_settings_left(self, _name: str, _before: int, _now: int) -> PageSettings:
+        return PageSettings()
+
     def page_settings_beside_release(self) -> tuple[PageSettings, PageSettings]:
         return PageSettings(), PageSettings()
 

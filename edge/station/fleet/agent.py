@@ -79,6 +79,9 @@ class Products(Protocol):
     def page_settings(self, name: str, version: int) -> PageSettings:
         """Return what was set at the page for a version of the folder, and counts."""
 
+    def page_settings_left(self, name: str, before: int, now: int) -> PageSettings:
+        """Return what was set at the page for a version, and by which another does not decide."""
+
     def page_settings_beside_release(self) -> tuple[PageSettings, PageSettings]:
         """Return what was set at the page and counts over released settings, or not any more."""
 
@@ -347,7 +350,7 @@ class FleetAgent:
                 and before.version is not None
                 and before.version != local
             ):
-                left = products.page_settings(release.name, before.version)
+                left = products.page_settings_left(release.name, before.version, local)
                 of_version = f" for version {before.version}"
         notes = []
         if over:

@@ -75,6 +75,9 @@ class StationProducts:
     def page_settings(self, name: str, version: int) -> PageSettings:
         return self._model.page_settings(Recipe(name, version))
 
+    def page_settings_left(self, name: str, before: int, now: int) -> PageSettings:
+        return self._model.page_settings_left(Recipe(name, before), Recipe(name, now))
+
     def page_settings_beside_release(self) -> tuple[PageSettings, PageSettings]:
         return self._model.page_settings_beside_release()
 

@@ -223,6 +223,12 @@ class ModelManager:
         """
         return self._layers.page_settings(recipe) if self._layers is not None else PageSettings()
 
+    def page_settings_left(self, before: Recipe, now: Recipe) -> PageSettings:
+        """Return what was set at the page for a version, and by which another does not decide."""
+        if self._layers is None:
+            return PageSettings()
+        return self._layers.page_settings_left(before, now)
+
     def page_settings_beside_release(self) -> tuple[PageSettings, PageSettings]:
         """Return what was set at the page for ``model.path``, of what released settings set.
 
@@ -241,7 +247,7 @@ class ModelManager:
         """
         if before is None or now is None or before.id != now.id or before == now:
             return ""
-        left = self.page_settings(before)
+        left = self.page_settings_left(before, now)
         if left:
             log.warning("%s: %s; not used for version %s", before, left, now.version)
         return f"{left} for version {before.version}" if left else ""

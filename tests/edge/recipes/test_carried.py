@@ -176,6 +176,32 @@ def test_what_was_set_for_another_version_is_named_when_a_version_is_put_in_forc
     assert "this counts in place of the above" in run(here, "show", "nut")
 
 
+def test_what_the_next_version_decides_by_as_well_is_not_named_as_left_behind(
+    here: Site, tmp_path: Path, run: Run
+) -> None:
+    here.at_the_page().draw(30.0, strokes=[PAINTED])
+    run(here, "export", "nut", tmp_path / "nut.recipe")
+    assert "recipe nut version 3: imported, not in" in run(here, "import", tmp_path / "nut.recipe")
+
+    assert "stays with that version" not in run(here, "use", "nut@3")
+    assert run(here, "use", "nut@2").count("stays with that version") == 0  # of 3, which has none
+    run(here, "use", "nut@1")
+    here.at_the_page().change_over("nut", 3)
+    assert "left_behind" not in here.events[-1].data
+    here.at_the_page().change_over("nut", 1)
+    here.at_the_page().set_threshold(31.0)
+    here.at_the_page().change_over("nut", 3)
+    left = here.events[-1].data["left_behind"]
+    assert isinstance(left, str) and left.startswith("the threshold 31 set by Kim")
+    assert "mask" not in left
+
+
+def test_a_damaged_version_in_force_keeps_no_other_from_replacing_it(here: Site, run: Run) -> None:
+    (here.folder.load("nut", 1).folder / "recipe.yaml").write_text("{")
+    assert "what was set for version 1 is not known" in run(here, "use", "nut@2")
+    assert here.folder.in_force("nut") == 2
+
+
 def test_an_equal_version_that_is_there_with_a_mask_of_its_page_is_named_with_it(
     here: Site, there: Site, tmp_path: Path, run: Run
 ) -> None:
@@ -185,7 +211,7 @@ def test_an_equal_version_that_is_there_with_a_mask_of_its_page_is_named_with_it
 
     imported = run(here, "import", file)
 
-    assert "recipe nut version 1: imported" in imported
+    assert "recipe nut version 1: is here already, with the same content; in force" in imported
     assert "this counts in place of what the file says" in imported
 
 
