@@ -33,7 +33,7 @@ class ExportPrecision(StrEnum):
 
     ``FP32``: as fitted. ``BF16``: the same graph, computed in bfloat16. ``FP16``: half the size.
     ``INT8_WEIGHTS``: a quarter of the size of the layers. All four compute in floating point.
-    ``INT8``: computes in integers, several times as fast.
+    ``INT8``: computes in integers, several times as fast; its floats are stored in 16 bits.
     """
 
     FP32 = "fp32"
@@ -46,6 +46,10 @@ class ExportPrecision(StrEnum):
     def weights(self) -> str:
         """Number format of the weights, as a manifest names it."""
         return (ExportPrecision.FP32 if self is ExportPrecision.BF16 else self).value
+
+
+# What stores floating-point numbers in 16 bits, and computes with them in 32.
+_HALF = (ExportPrecision.FP16, ExportPrecision.INT8_WEIGHTS, ExportPrecision.INT8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,8 +129,7 @@ class VariantBuilder:
             found = search(self.subject, self.calibration(), self.judge, self.budget)
             model, floating, attempts = found.model, found.recipe.floating, found.attempts
         inference = BFLOAT16 if precision is ExportPrecision.BF16 else self.inference
-        half = precision in (ExportPrecision.FP16, ExportPrecision.INT8_WEIGHTS)
-        xml, weights = ir_bytes(model, *self.size, half_weights=half)
+        xml, weights = ir_bytes(model, *self.size, half_weights=precision in _HALF)
         name = f"OpenVINO {precision.value}"
         engine = self._engine(xml, weights, inference)
         found_now = invariance(
@@ -160,7 +163,8 @@ class VariantBuilder:
 
     def judge(self, model: ov.Model) -> tuple[Accuracy, list[str]]:
         """Measure a candidate as the runtime would run it, and say what speaks against it."""
-        engine = self._engine(*ir_bytes(model.clone(), *self.size), self.inference)
+        parts = ir_bytes(model.clone(), *self.size, half_weights=ExportPrecision.INT8 in _HALF)
+        engine = self._engine(*parts, self.inference)
         evidence = self.evidence
         found = [engine(image[None])[0] for image in evidence.images]
         accuracy = self.measure(found)

@@ -90,8 +90,6 @@ class PatchCoreSettings:
 class PatchCore(StatisticalModel):
     """One memory bank for all positions, so a part may move in the image."""
 
-    # Sought along few components, a vector that eight bits wrongly find nearest need not be near.
-    floating_point = ("smoothing", "search")
     memory_settings = "--set buffer_size, --set bank_size or --image-size"
     extractor: FeatureExtractor
 
