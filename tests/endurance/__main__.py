@@ -48,12 +48,22 @@ MAX_REPAIR_ROUNDS, REPAIR_PERIOD_S = 20, 3.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the steady station takes at a moment."""
+    """What the steady station takes at a moment.
+
+    Attributes:
+        memory_bytes: its own; pages of files, such as libraries, come and go as the kernel likes.
+    """
 
     at_s: float
     memory_bytes: int
     threads: int
     files: int
+
+
+def _own_memory_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    anonymous = next(line for line in lines if line.startswith("RssAnon:"))
+    return int(anonymous.split()[1]) * 1024
 
 
 class Run:
@@ -124,7 +134,7 @@ class Run:
         self._samples.append(
             Sample(
                 time.monotonic(),
-                process.memory_info().rss,
+                _own_memory_bytes(process.pid),
                 process.num_threads(),
                 process.num_fds(),
             )
@@ -188,7 +198,7 @@ class Run:
             print(f"{name:22}{both[0]:16.1f}{both[1]:16.1f}")
             return both
 
-        memory = compared("memory, MiB", lambda one: one.memory_bytes, 2**20)
+        memory = compared("own memory, MiB", lambda one: one.memory_bytes, 2**20)
         threads = compared("threads", lambda one: one.threads)
         files = compared("open files", lambda one: one.files)
         latency = [statistics.median(early), statistics.median(late)]
