@@ -1,6 +1,8 @@
 """A verdict port that drops one JSON file per verdict into a folder, for whoever fetches them."""
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field
@@ -12,6 +14,11 @@ from edge.errors import OutputNotWritable
 from edge.ports.port import PortSettings
 
 SUFFIX = ".json"
+# A full folder takes files again once a tenth is fetched: who fetches one by one would make of each
+# verdict a fault that comes and goes.
+RESUME_AT = 0.9
+# Counting a large folder costs the line; one that has not changed is counted more rarely still.
+COUNT_PAUSE_S, UNCHANGED_COUNT_PAUSE_S = 5.0, 60.0
 
 
 class FileDropSettings(PortSettings):
@@ -26,7 +33,8 @@ class FileDropSettings(PortSettings):
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="While this many files wait, further verdicts are left out and counted.",
+        description="From this many files on, further verdicts are left out and counted, until a "
+        "tenth is fetched.",
     )
 
     def open_port(self) -> "FileDrop":
@@ -40,7 +48,9 @@ class FileDrop:
     What is in the folder survives the end of the process, not a power cut; the journal does.
     """
 
-    def __init__(self, folder: Path, max_files: int) -> None:
+    def __init__(
+        self, folder: Path, max_files: int, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         """Make the folder and try it.
 
         Raises:
@@ -56,7 +66,11 @@ class FileDrop:
                 "folder, or change its permissions."
             ) from error
         check_writable(folder / f"trial{SUFFIX}")
+        self._clock_s = clock_s
+        self._counted_s = clock_s()
+        self._changed_ns = self._last_change_ns()
         self._waiting = self._count()
+        self._full = False
 
     def write(self, verdict: Verdict) -> None:
         """Write one verdict.
@@ -64,10 +78,9 @@ class FileDrop:
         Raises:
             OutputNotWritable: the disk refuses it, or nobody fetches what is there.
         """
-        # Counting costs with every file; only what was fetched since makes it wrong.
-        if self._waiting >= self._max_files:
-            self._waiting = self._count()
-        if self._waiting >= self._max_files:
+        if self._full or self._waiting >= self._max_files:
+            self._count_again()
+        if self._full:
             raise OutputNotWritable(
                 f"{self._folder}: {self._waiting} verdicts wait there, file_drop.max_files. "
                 "Fetch and delete them."
@@ -76,6 +89,24 @@ class FileDrop:
         content = to_json(payload(verdict, verdict.identity, None)).encode() + b"\n"
         write_all([(self._folder / f"{verdict.id}{SUFFIX}", content)], durable=False)
         self._waiting += 1
+
+    def _count_again(self) -> None:
+        """Look whether files were fetched, no more often than it may cost."""
+        now_s, changed_ns = self._clock_s(), self._last_change_ns()
+        changed = changed_ns != self._changed_ns
+        pause_s = COUNT_PAUSE_S if changed else UNCHANGED_COUNT_PAUSE_S
+        if self._full and now_s - self._counted_s < pause_s:
+            return
+        self._counted_s, self._changed_ns = now_s, changed_ns
+        self._waiting = self._count()
+        limit = RESUME_AT * self._max_files if self._full else self._max_files - 1
+        self._full = self._waiting > limit
+
+    def _last_change_ns(self) -> int:
+        try:
+            return self._folder.stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def _count(self) -> int:
         try:

@@ -1,14 +1,19 @@
 """The file drop: one whole JSON file per verdict, bounded; a fault is told and stops no line."""
 
 import json
+import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from edge.contract.event import Event
 from edge.contract.verdict import Verdict, new_id
+from edge.errors import OutputNotWritable
 from edge.ports.file_drop import FileDrop
 from edge.station.monitoring.health import Health
 from edge.station.recording.port_output import PortOutput
@@ -93,3 +98,35 @@ def test_room_that_was_made_is_used(tmp_path: Path) -> None:
     next(tmp_path.iterdir()).unlink()
     drop.write(verdict(2))
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_folder_is_counted_rarely_and_used_again_once_a_tenth_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, now_s, scandir = list[Path](), [0.0], os.scandir
+
+    def counting(path: Path) -> Any:
+        counted.append(path)
+        return scandir(path)
+
+    for number in range(20):
+        (tmp_path / f"{number}.json").touch()
+    drop = FileDrop(tmp_path, 20, lambda: now_s[0])
+    monkeypatch.setattr(os, "scandir", counting)
+
+    def taken(number: int) -> bool:
+        with suppress(OutputNotWritable):
+            drop.write(verdict(number))
+            return True
+        return False
+
+    assert not any(taken(number) for number in range(100))
+    assert len(counted) == 1
+    waiting = sorted(tmp_path.iterdir())
+    waiting[0].unlink()
+    now_s[0] += 10.0
+    assert not any(taken(number) for number in range(100))
+    assert len(counted) == 2
+    waiting[1].unlink()
+    now_s[0] += 10.0
+    assert [taken(number) for number in range(3)] == [True, True, False]
