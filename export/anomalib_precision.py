@@ -106,8 +106,9 @@ def make_builder(
     def calibration() -> Images:
         assert images.quantized is not None, "INT8 is not asked for without images"
         given = images.quantized
+        scores = np.array([reference(image[None])[0].score for image in given.images])
         good = usable_images(
-            given.images, given.names, reference, imported.threshold, judged_good=judged_good
+            given.images, given.names, scores, imported.threshold, judged_good=judged_good
         )
         return with_patches(good, spec)
 

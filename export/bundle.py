@@ -64,6 +64,7 @@ from export.latency import Latency, fastest
 from export.parity_gate import Budget, Engine, Images, Validation, parity, probe_images
 from export.quantization import Quantizable
 from export.report import FROM_CHECKPOINT, Report, report_files
+from export.stitching import Frame, Stitching, scores_to_quantize
 from export.variants import (
     NOT_MADE,
     ExportPrecision,
@@ -79,6 +80,7 @@ from training.data.content import content_hashes
 
 # Of validation images that torch, ONNX Runtime and OpenVINO are compared on.
 _MAX_COMPARED = 64
+_MAX_COMPARED_TILES = 256
 
 # An interval of flips that reaches so far says little about the bundle.
 _WIDE = 0.1
@@ -172,7 +174,7 @@ def export_bundle(
             )
             extra += report_files(full)
     if variant.precision is not ExportPrecision.FP32 or variant.inference != "f32":
-        report = gate_report(variant.accuracy)
+        report = gate_report(variant.accuracy, builder.evidence.single_tiles)
     manifest = _manifest(
         checkpoint.description,
         bundle_name(output),
@@ -282,7 +284,8 @@ def with_fallback(manifest: Manifest, variant: Variant, builder: VariantBuilder)
         return with_precision(manifest, needs)
     plain = with_precision(manifest, {"inference": "f32"})
     scores = with_self_test(plain, variant.xml, variant.weights).self_test
-    fallback = Fallback(gate=gate_report(accuracy), self_test=scores)
+    gate = gate_report(accuracy, builder.evidence.single_tiles)
+    fallback = Fallback(gate=gate, self_test=scores)
     return with_precision(manifest, {**needs, "fallback": fallback})
 
 
@@ -313,12 +316,12 @@ def _prepare(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pre
     areas = make_deciding_areas(description)
     openvino = scored_over(openvino_engine(xml, weights, "f32"), areas)
     report = _prove_equal(checkpoint, onnx, openvino, areas=areas, budget=request.parity)
-    images, defective, hashes = _judging_images(checkpoint, request.judge_on, openvino)
+    judged = _judging_images(checkpoint, request.judge_on)
     if integers:
         quantized = found()
-        known = np.array([content in quantized.hashes for content in hashes], np.bool_)
-        # A tile may be another one of the same image.
-        unseen = ~(known | _among(images, quantized.images))
+        known = np.array([content in quantized.hashes for content in judged.hashes], np.bool_)
+        alike = judged.stitching.any_piece(_among(judged.images, quantized.images))
+        unseen = ~(known | alike)
         if not unseen.any():
             unusable = (
                 "no image is left to judge INT8 by: it is calibrated with all of them. Give "
@@ -328,12 +331,22 @@ def _prepare(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pre
                 raise CalibrationUnusable(unusable)
         elif not unseen.all():
             log.info("%d images that INT8 is calibrated with do not judge it", int((~unseen).sum()))
-            images, defective = images[unseen], defective[unseen]
-    everything = np.concatenate([images, probe_images(description.input)])
+            judged = judged.of(unseen)
+    everything = np.concatenate([judged.images, probe_images(description.input)])
+    stitching, defective = judged.stitching, judged.defective
+    if stitching.single_tiles:
+        log.warning(
+            "of %d images the checkpoint has one tile alone, by which they are judged: it is of an "
+            "earlier version. Calibrate it again, with all images and --replace, to judge whole "
+            "images",
+            stitching.single_tiles,
+        )
     evidence = JudgingSet(
         everything,
-        [openvino(image[None])[0] for image in everything],
+        stitching.joined([openvino(image[None])[0] for image in everything]),
         Scale(defective, description.threshold.image, spread),
+        stitching.joined,
+        stitching.single_tiles,
     )
 
     judged_good = np.array([p.score for p in evidence.reference[: len(defective)]])[~defective]
@@ -342,9 +355,9 @@ def _prepare(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pre
     def calibration() -> Images:
         given = found()
         threshold = description.threshold.image
-        good = usable_images(
-            given.images, given.names, openvino, threshold, judged_good=judged_good
-        )
+        predicted = [openvino(image[None])[0] for image in given.images]
+        scores = scores_to_quantize(predicted, areas)
+        good = usable_images(given.images, given.names, scores, threshold, judged_good=judged_good)
         return with_patches(good, description.input)
 
     if integers and unusable is None:
@@ -396,9 +409,7 @@ def _prove_equal(
         {"ONNX Runtime": scored_over(onnx_engine(onnx), areas), "OpenVINO": openvino},
         "OpenVINO",
         description.input,
-        validation=_spread(
-            Validation(checkpoint.validation.images, checkpoint.validation.defective)
-        ),
+        validation=_compared(checkpoint),
         threshold=description.threshold.image,
         spread=score_scale(description.threshold.image, description.normalization.image).range,
         budget=budget,
@@ -407,22 +418,61 @@ def _prove_equal(
     return report
 
 
-def _judging_images(
-    checkpoint: Checkpoint, judge_on: Path | None, openvino: Engine
-) -> tuple[Images, NDArray[np.bool_], list[bytes]]:
-    """Return the prepared images that judge a precision, which are defective, and their hashes."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judged:
+    """Prepared images, in pieces.
+
+    Attributes:
+        images: ``(P, H, W, 3) uint8``.
+        defective: ``(N,) bool``, of the images.
+        hashes: what each image is known by.
+        stitching: of the pieces.
+    """
+
+    images: Images
+    defective: NDArray[np.bool_]
+    hashes: tuple[bytes, ...]
+    stitching: Stitching
+
+    def of(self, kept: NDArray[np.bool_]) -> "_Judged":
+        """Return some of the images."""
+        return _Judged(
+            self.images[self.stitching.of_pieces(kept)],
+            self.defective[kept],
+            tuple(content for content, keep in zip(self.hashes, kept, strict=True) if keep),
+            self.stitching.of(kept),
+        )
+
+
+def _kept_images(checkpoint: Checkpoint) -> _Judged:
+    """Return the images that travel with a checkpoint."""
     kept = checkpoint.validation
-    images, defective = kept.images, kept.defective
-    hashes = [row.tobytes() for row in kept.hashes]
-    if judge_on is not None:
-        samples = judging_samples(judge_on, checkpoint)
-        more = prepare_judging(samples, checkpoint.description.input, openvino)
-        images = np.concatenate([images, more])
-        more_defective = np.array([sample.is_defective for sample in samples], np.bool_)
-        defective = np.concatenate([defective, more_defective])
-        contents = content_hashes(samples)
-        hashes += [contents[sample][:HASH_BYTES] for sample in samples]
-    return images, defective, hashes
+    frames: tuple[Frame | None, ...] = (None,) * len(kept.defective)
+    if kept.frames is not None:
+        frames = tuple((int(height), int(width)) for height, width in kept.frames)
+    hashes = tuple(row.tobytes() for row in kept.hashes)
+    stitching = Stitching(checkpoint.description, frames)
+    return _Judged(kept.images, kept.defective, hashes, stitching)
+
+
+def _judging_images(checkpoint: Checkpoint, judge_on: Path | None) -> _Judged:
+    """Return the images that judge a precision."""
+    kept = _kept_images(checkpoint)
+    if judge_on is None:
+        return kept
+    description = checkpoint.description
+    more = prepare_judging(judging_samples(judge_on, checkpoint), description.input)
+    tiled = description.input.tile_plan is not None
+    frames = more.frames if tiled else (None,) * len(more.frames)
+    contents = content_hashes(more.samples)
+    return _Judged(
+        np.concatenate([kept.images, more.images]),
+        np.concatenate(
+            [kept.defective, np.array([one.is_defective for one in more.samples], np.bool_)]
+        ),
+        (*kept.hashes, *(contents[sample][:HASH_BYTES] for sample in more.samples)),
+        Stitching(description, (*kept.stitching.frames, *frames)),
+    )
 
 
 def _calibration(checkpoint: Checkpoint, folder: Path | None) -> ToQuantize:
@@ -439,11 +489,20 @@ def _among(images: Images, others: Images) -> NDArray[np.bool_]:
     return np.array([image.tobytes() in known for image in images], np.bool_)
 
 
-def _spread(validation: Validation) -> Validation:
-    """Return at most 64 images, evenly over all: three runtimes answer each of them in FP32."""
-    count = len(validation.images)
-    kept = np.arange(min(count, _MAX_COMPARED)) * count // max(min(count, _MAX_COMPARED), 1)
-    return Validation(validation.images[kept], validation.defective[kept])
+def _compared(checkpoint: Checkpoint) -> Validation:
+    """Return at most 64 images, evenly over all: three runtimes answer each of them in FP32.
+
+    Of images in tiles so many that there are about 256 of these.
+    """
+    judged = _kept_images(checkpoint)
+    count = len(judged.defective)
+    most = max(min(_MAX_COMPARED, _MAX_COMPARED_TILES * count // max(len(judged.images), 1)), 1)
+    most = min(count, most)
+    kept = np.zeros(count, np.bool_)
+    kept[np.arange(most) * count // max(most, 1)] = True
+    few = judged.of(kept)
+    stitching = few.stitching
+    return Validation(few.images, few.defective, stitching.joined, stitching.single_tiles)
 
 
 def with_self_test(manifest: Manifest, xml: bytes, weights: bytes) -> Manifest:
@@ -523,7 +582,10 @@ def summary(manifest: Manifest, output: Path) -> str:
             "verdicts change; judge by more of them with --judge-on."
         )
     if gate.auroc_before is not None and gate.auroc_after is not None:
-        lines.append(f"  AUROC {gate.auroc_before:.4f} → {gate.auroc_after:.4f}")
+        of = "whole images"
+        if gate.single_tiles:
+            of = f"images, of which {gate.single_tiles} by a single tile each"
+        lines.append(f"  AUROC of {of} {gate.auroc_before:.4f} → {gate.auroc_after:.4f}")
     return "\n".join([*lines, *precision_lines(precision)])
 
 
@@ -553,7 +615,7 @@ def _beside(request: ExportRequest) -> list[str]:
     return [".onnx"] * request.onnx + [*REPORT_SUFFIXES] * request.report
 
 
-def gate_report(accuracy: Accuracy) -> GateReport:
+def gate_report(accuracy: Accuracy, single_tiles: int = 0) -> GateReport:
     interval = accuracy.flip_interval
     return GateReport(
         images=accuracy.images,
@@ -563,6 +625,7 @@ def gate_report(accuracy: Accuracy) -> GateReport:
         verdict_flips=accuracy.verdict_flips,
         auroc_before=accuracy.auroc_before,
         auroc_after=accuracy.auroc_after,
+        single_tiles=single_tiles,
     )
 
 

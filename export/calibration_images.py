@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.input_spec import InputSpec
 from export.errors import CalibrationUnusable
-from export.parity_gate import Engine, Images
+from export.parity_gate import Images
 from training.data.data_notices import report_unused_in
 from training.data.loading import prepare_sample, read_sample
 from training.data.samples import GOOD, Sample, images_below
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 def usable_images(
     images: Images,
     names: list[str],
-    reference: Engine,
+    scores: NDArray[np.floating],
     threshold: float,
     *,
     judged_good: NDArray[np.floating] = _NONE,
@@ -51,14 +51,13 @@ def usable_images(
 
     Args:
         names: of the images, for messages.
-        reference: the model in floating point.
+        scores: of the images, by the model in floating point.
         judged_good: its scores of good validation images: where many of these are rejected, too,
             the threshold is at fault and no image.
 
     Raises:
         CalibrationUnusable: too few, or too many look defective.
     """
-    scores = np.array([reference(image[None])[0].score for image in images])
     doubtful = [names[index] for index in np.flatnonzero(~(scores < threshold))]
     good = images[scores < threshold]
     rejected = int((judged_good >= threshold).sum())

@@ -1,6 +1,6 @@
 """The three runtimes the gate compares, each as one function from images to raw numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +78,29 @@ class DecidingAreas:
     counted: CountedAreas
     criteria: DecisionCriteria
 
-    def score(self, anomaly_map: NDArray[np.float32]) -> float:
-        """Return what decides, beside the part's threshold."""
-        return deciding_score(self.counted.scores(anomaly_map[None]), self.criteria)
+    @property
+    def tiles(self) -> int:
+        """Of how many maps an image is made."""
+        return len(self.counted.areas[0].values)
+
+    def score(self, maps: NDArray[np.float32]) -> float:
+        """Return what decides, beside the part's threshold.
+
+        Args:
+            maps: ``(T, h, w) float32``, of the tiles of an image.
+        """
+        return deciding_score(self.counted.scores(maps), self.criteria)
+
+    def of_tile(self, index: int) -> "DecidingAreas":
+        """Return what counts of one tile; where nothing of it does, it scores −infinity."""
+        areas = tuple(replace(area, values=(area.values[index],)) for area in self.counted.areas)
+        return DecidingAreas(replace(self.counted, areas=areas), self.criteria)
 
 
 def make_deciding_areas(description: Calibrated) -> DecidingAreas | None:
-    """Return what of an image counts and decides; None where all does alike.
-
-    None of tiles, too: which one an image is, and so which part of the mask it has, is not kept.
-    """
+    """Return what of an image counts and decides; None where all does alike."""
     spec = description.input
-    if spec.areas is None or spec.tile_plan is not None:
+    if spec.areas is None:
         return None
     frame = (spec.areas.height, spec.areas.width)
     whole = frame_pieces(frame, spec).whole
@@ -100,13 +111,16 @@ def make_deciding_areas(description: Calibrated) -> DecidingAreas | None:
 
 
 def scored_over(engine: Engine, areas: DecidingAreas | None) -> Engine:
-    """Return an engine whose scores are those that decide, also where a zone does by its own."""
-    if areas is None:
+    """Return an engine whose scores are those that decide, also where a zone does by its own.
+
+    Of tiles it gives those of each tile: what decides an image of them, ``export.stitching`` says.
+    """
+    if areas is None or areas.tiles > 1:
         return engine
 
     def run(images: Images) -> list[RawPrediction]:
         maps = [prediction.anomaly_map for prediction in engine(images)]
-        return [RawPrediction(areas.score(one), one) for one in maps]
+        return [RawPrediction(areas.score(one[None]), one) for one in maps]
 
     return run
 

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edge.bundle.input_spec import InputSpec
-from export.parity_gate import Engine, Images
+from export.parity_gate import Images
 from training.calibrated_fit import rests_on_test
 from training.checkpoint import Checkpoint
 from training.data.loading import prepare_sample, read_sample
@@ -17,6 +18,9 @@ from training.seen_images import Role, SeenImages, phrase, sift
 
 # Bound of memory; of more images those spread evenly are taken.
 _MAX_IMAGES = 1000
+# Each precision answers every tile, INT8 a dozen times.
+_MAX_TILES = 2048
+_MIN_TILED = 8
 
 log = logging.getLogger(__name__)
 
@@ -47,20 +51,39 @@ def judging_samples(data: Path, checkpoint: Checkpoint) -> tuple[Sample, ...]:
     return samples
 
 
-def prepare_judging(samples: Sequence[Sample], spec: InputSpec, reference: Engine) -> Images:
-    """Prepare images to judge by, ``(N, H, W, 3) uint8``; of a tiled one the tile that decides it.
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedJudging:
+    """Images that judge a precision.
+
+    Attributes:
+        samples: those that were prepared.
+        images: ``(P, H, W, 3) uint8``, the pieces of all, one image after the other.
+        frames: height and width of each image.
+    """
+
+    samples: tuple[Sample, ...]
+    images: Images
+    frames: tuple[tuple[int, int], ...]
+
+
+def prepare_judging(samples: Sequence[Sample], spec: InputSpec) -> PreparedJudging:
+    """Prepare images to judge by; of many that are inspected in tiles those spread evenly.
 
     Raises:
         DataError: one cannot be used.
     """
-    prepared = [
-        _decisive(prepare_sample(sample, read_sample(sample), spec), reference)
-        for sample in samples
-    ]
-    return np.stack(prepared) if prepared else np.zeros((0, spec.height, spec.width, 3), np.uint8)
-
-
-def _decisive(pieces: Images, reference: Engine) -> Images:
-    if len(pieces) == 1:
-        return pieces[0]
-    return pieces[int(np.argmax([reference(piece[None])[0].score for piece in pieces]))]
+    samples, pieces, frames = tuple(samples), list[Images](), list[tuple[int, int]]()
+    if spec.tile_plan is not None and samples:
+        first = read_sample(samples[0])
+        count = max(_MAX_TILES // len(prepare_sample(samples[0], first, spec)), _MIN_TILED)
+        if len(samples) > count:
+            log.warning(
+                "%d test images, %d used: each is judged in all its tiles", len(samples), count
+            )
+            samples = tuple(samples[n * len(samples) // count] for n in range(count))
+    for sample in samples:
+        pixels = read_sample(sample)
+        pieces.append(prepare_sample(sample, pixels, spec))
+        frames.append((pixels.shape[0], pixels.shape[1]))
+    none = np.zeros((0, spec.height, spec.width, 3), np.uint8)
+    return PreparedJudging(samples, np.concatenate([none, *pieces]), tuple(frames))

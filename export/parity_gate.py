@@ -21,6 +21,8 @@ from training.metrics import auroc, exact_interval
 Images = NDArray[np.uint8]
 # Prepared ``(N, H, W, 3)`` images to raw predictions, all in one call.
 Engine = Callable[[Images], Sequence[RawPrediction]]
+# Predictions of pieces to those of the images that they are of.
+Joined = Callable[[Sequence[RawPrediction]], list[RawPrediction]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,19 @@ _INVARIANCE = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Validation:
-    """Prepared validation images: ``(N, H, W, 3) uint8`` and ``(N,) bool`` defective."""
+    """Prepared validation images.
+
+    Attributes:
+        images: ``(P, H, W, 3) uint8``; of an image that is inspected in tiles all of them.
+        defective: ``(N,) bool``, of the images.
+        joined: makes predictions of images of those of their pieces.
+        single_tiles: of how many images one tile stands for all.
+    """
 
     images: Images
     defective: NDArray[np.bool_]
+    joined: Joined = list
+    single_tiles: int = 0
 
 
 def parity(
@@ -84,8 +95,10 @@ def parity(
         agreement(expected, found[name], spread).demand(name, budget)
         _demand_invariance(name, engine, images, found[name], spread=spread, budget=budget)
     measured = agreement(expected, found[exported], spread)
-    before = np.array([p.score for p in expected[first_validation:]])
-    after = np.array([p.score for p in found[exported][first_validation:]])
+    before, after = (
+        np.array([p.score for p in validation.joined(one[first_validation:])])
+        for one in (expected, found[exported])
+    )
     changed = int(((before >= threshold) != (after >= threshold)).sum())
     flips = changed / len(before) if len(before) else 0.0
     interval = exact_interval(changed, len(before)) if len(before) else None
@@ -104,7 +117,8 @@ def parity(
             drop <= budget.auroc_drop, exported, "AUROC drop", value=drop, limit=budget.auroc_drop
         )
     return GateReport(
-        images=len(images),
+        images=first_validation + len(before),
+        single_tiles=validation.single_tiles,
         largest_score_difference=measured.score_difference,
         smallest_map_correlation=measured.map_correlation,
         verdict_flips=flips,

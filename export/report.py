@@ -150,7 +150,8 @@ def _markdown(report: Report) -> str:
         "",
         f"Threshold {report.scale.threshold:.6g}, from {source.name}: it is the same in "
         "every precision, so that one that moves scores shows as verdicts that flip. Judged on "
-        f"{good} good and {defective} defective images that {source.seen}. "
+        f"{good} good and {defective} defective images that {source.seen}"
+        f"{_single_tiles(report.parity.single_tiles)}. "
         f"Allowed: {report.budget.verdict_flips:.1%} verdict flips beyond what rounding "
         f"explains and as many that get worse, AUROC drop {report.budget.auroc_drop:.4f}, each "
         "exceeded only where chance explains it at most once in twenty; good scores shifted by "
@@ -221,6 +222,10 @@ def _flips(parity: GateReport, source: Source) -> str:
         return f"{text} {source.without_interval}"
     low, high = parity.flips_interval
     return f"{text} (95 %: {low:.1%} to {high:.1%}) of the validation images among them"
+
+
+def _single_tiles(count: int) -> str:
+    return "; of those in the checkpoint a single tile each, not all of the image" if count else ""
 
 
 def _attempts(attempts: tuple[Attempt, ...]) -> list[str]:

@@ -14,7 +14,7 @@ from export.engines import BFLOAT16, DecidingAreas, computes_in, openvino_engine
 from export.errors import ConversionFailed, GateFailed, QuantizationRefused
 from export.int8_search import Attempt, search
 from export.ir import ir_bytes
-from export.parity_gate import Budget, Engine, Images, dependences, invariance
+from export.parity_gate import Budget, Engine, Images, Joined, dependences, invariance
 from export.quantization import Quantizable, compress_weights
 
 NOT_HERE = "this processor does not compute in it"
@@ -57,13 +57,19 @@ class JudgingSet:
     """What variants are judged on: images that nothing was made with, and what FP32 says of them.
 
     Attributes:
-        images: ``(N, H, W, 3) uint8``; those beyond ``scale.defective`` are probes.
-        reference: predictions of the exported FP32 graph.
+        images: ``(P, H, W, 3) uint8``, of images that are inspected in tiles all of them; the last
+            are probes.
+        reference: predictions of the exported FP32 graph, of images and probes; those beyond
+            ``scale.defective`` are probes.
+        joined: makes predictions of images of those of their pieces.
+        single_tiles: of how many images one tile stands for all.
     """
 
     images: Images
     reference: Predictions
     scale: Scale
+    joined: Joined = list
+    single_tiles: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -180,8 +186,10 @@ class VariantBuilder:
     def _engine(self, xml: bytes, weights: bytes, inference: str, device: str = "CPU") -> Engine:
         return scored_over(openvino_engine(xml, weights, inference, device), self.areas)
 
-    def measure(self, predictions: Predictions) -> Accuracy:
-        return compare(self.evidence.reference, predictions, self.evidence.scale)
+    def measure(self, pieces: Predictions) -> Accuracy:
+        """Compare what a candidate says of the images, by its predictions of their pieces."""
+        evidence = self.evidence
+        return compare(evidence.reference, evidence.joined(pieces), evidence.scale)
 
     def fallback_accuracy(self, variant: Variant) -> Accuracy | None:
         """Judge a variant's graph in f32, for processors that do not compute in its arithmetic.

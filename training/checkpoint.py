@@ -21,6 +21,8 @@ from edge.bundle.input_spec import InputSpec
 from edge.bundle.manifest import MapScore, Normalization, ScoreStatistics, Threshold
 from edge.bundle.manifest_types import Name, Sha256, Side, Text, Whole, plain_text
 from edge.bundle.training_record import Training
+from edge.errors import FrameUnsuitable
+from edge.inspection.pieces import frame_pieces
 from edge.teaching.used_images import HASH_BYTES
 from training.calibration_records import CalibrationRecords, pop_records
 from training.errors import CheckpointError, SettingError
@@ -43,6 +45,7 @@ _TYPES = frozenset(
 _IMAGES = "validation.pictures"
 _DEFECTIVE = "validation.defective"
 _HASHES = "validation.hashes"
+_FRAMES = "validation.frames"
 _CALIBRATION = "calibration.pictures"
 
 
@@ -85,14 +88,18 @@ class ValidationImages:
     """Prepared validation images that travel with the model, so that export can prove itself.
 
     Attributes:
-        images: ``(N, H, W, 3) uint8`` BGR, whole or the decisive tile of each; N at most 256.
+        images: ``(P, H, W, 3) uint8`` BGR: N images, at most 256, or of images that are inspected
+            in tiles all tiles of each.
         defective: ``(N,) bool``.
         hashes: ``(N, 16) uint8``, what each is known by.
+        frames: ``(N, 2) int32``, heights and widths of images in tiles; None of whole ones, and
+            where one tile of each is kept, as earlier versions did.
     """
 
     images: NDArray[np.uint8]
     defective: NDArray[np.bool_]
     hashes: NDArray[np.uint8]
+    frames: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -126,6 +133,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors[_IMAGES] = torch.from_numpy(checkpoint.validation.images)
     tensors[_DEFECTIVE] = torch.from_numpy(checkpoint.validation.defective)
     tensors[_HASHES] = torch.from_numpy(checkpoint.validation.hashes)
+    if checkpoint.validation.frames is not None:
+        tensors[_FRAMES] = torch.from_numpy(checkpoint.validation.frames)
     tensors[_CALIBRATION] = torch.from_numpy(checkpoint.calibration)
     tensors |= checkpoint.records.tensors() | checkpoint.seen.tensors()
     document = _Document(tensors_sha256=tensors_sha256(tensors), description=checkpoint.description)
@@ -147,7 +156,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     description = document.description
     image = (description.input.height, description.input.width)
     try:
-        validation = _pop_validation(tensors, image)
+        validation = _pop_validation(tensors, description.input)
         calibration = _images(pop_tensor(tensors, _CALIBRATION), _CALIBRATION, image)
         records = pop_records(tensors)
         seen = pop_seen(tensors)
@@ -218,12 +227,31 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     return metadata, tensors
 
 
-def _pop_validation(tensors: dict[str, torch.Tensor], image: tuple[int, int]) -> ValidationImages:
-    images = _images(pop_tensor(tensors, _IMAGES), _IMAGES, image)
+def _pop_validation(tensors: dict[str, torch.Tensor], spec: InputSpec) -> ValidationImages:
+    images = _images(pop_tensor(tensors, _IMAGES), _IMAGES, (spec.height, spec.width))
     defective, hashes = pop_tensor(tensors, _DEFECTIVE), pop_tensor(tensors, _HASHES)
-    demand_layout(_DEFECTIVE, defective, torch.bool, (len(images),))
-    demand_layout(_HASHES, hashes, torch.uint8, (len(images), HASH_BYTES))
-    return ValidationImages(images, defective.numpy(), hashes.numpy())
+    count, frames = len(images), None
+    if _FRAMES in tensors:
+        tensor = pop_tensor(tensors, _FRAMES)
+        count = len(tensor) if tensor.ndim else 0
+        demand_layout(_FRAMES, tensor, torch.int32, (count, 2))
+        frames = np.asarray(tensor.numpy())
+        _demand_tiles(frames, len(images), spec)
+    demand_layout(_DEFECTIVE, defective, torch.bool, (count,))
+    demand_layout(_HASHES, hashes, torch.uint8, (count, HASH_BYTES))
+    return ValidationImages(images, defective.numpy(), hashes.numpy(), frames)
+
+
+def _demand_tiles(frames: NDArray[np.int32], count: int, spec: InputSpec) -> None:
+    """Demand that images of these sizes have as many tiles as are there."""
+    try:
+        found = sum(len(frame_pieces((int(h), int(w)), spec).boxes) for h, w in frames)
+    except FrameUnsuitable as error:
+        raise CheckpointError(f"its {_FRAMES}: {error} Fit the model again.") from error
+    if found != count:
+        raise CheckpointError(
+            f"its {_FRAMES} are of {found} tiles, but {count} are there. Fit the model again."
+        )
 
 
 def _images(tensor: torch.Tensor, name: str, image: tuple[int, int]) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from edge.bundle.mask_file import read_mask_file
 from edge.bundle.training_record import SplitMetrics, Training
 from edge.imaging.frame import PixelFormat
 from edge.inspection.areas import demand_areas
+from edge.inspection.pieces import frame_pieces
 from edge.teaching.used_images import HASH_BYTES
 from training.alignment import (
     agreed_locator,
@@ -67,6 +68,8 @@ _KEPT_TO_QUANTIZE = 64
 _KEPT_TO_JUDGE = 256
 _MIN_KEPT = 8
 _KEPT_BYTES = 64 * 2**20
+# Of images in tiles all tiles are kept.
+_KEPT_TILES_BYTES = 256 * 2**20
 
 # Of the images to fit on: they tell when to stop where nothing else may.
 _STOPPING_SHARE = 0.1
@@ -561,37 +564,63 @@ def _train(
 def validation_images(scored: Sequence[Scored], spec: InputSpec) -> ValidationImages:
     """Prepare up to 256 validation images, half of them defective, for the export gate.
 
-    Of a tiled image the tile that gave its score is enough: the gate compares scores.
+    Of images that are inspected in tiles all tiles of each, and so many images as fit: the gate
+    judges what the station makes of them.
     """
-    max_count = _max_kept(spec, _KEPT_TO_JUDGE)
+    max_count = _max_judging([item.frame for item in scored], spec)
     defective = [item for item in scored if item.sample.is_defective]
     good = [item for item in scored if not item.sample.is_defective]
     few = min(len(defective), max(max_count // 2, max_count - len(good)))
     kept = _spread(good, max_count - few) + _spread(defective, few)
-    images = [
-        prepare_sample(item.sample, read_sample(item.sample), spec)[item.worst] for item in kept
-    ]
+    images = [prepare_sample(item.sample, read_sample(item.sample), spec) for item in kept]
     hashes = content_hashes(item.sample for item in kept)
+    tiled = spec.tile_plan is not None
     return ValidationImages(
-        np.stack(images),
+        np.concatenate(images),
         np.array([item.sample.is_defective for item in kept], np.bool_),
         np.stack([_row(hashes[item.sample]) for item in kept]),
+        np.array([item.frame for item in kept], np.int32) if tiled else None,
     )
 
 
 def joined_images(
     earlier: ValidationImages, newer: ValidationImages, spec: InputSpec
 ) -> ValidationImages:
-    """Return the newer images and, as far as there is room, the earlier ones beside them."""
-    known = {image.tobytes() for image in newer.images}
-    room = max(_max_kept(spec, _KEPT_TO_JUDGE) - len(newer.images), 0)
-    rows = [n for n, image in enumerate(earlier.images) if image.tobytes() not in known]
-    rows = _spread(rows, room)
+    """Return the newer images and, as far as there is room, the earlier ones beside them.
+
+    Of images that are inspected in tiles earlier ones of which one tile alone is known go.
+    """
+    if spec.tile_plan is not None and earlier.frames is None:
+        return newer
+    both = [one.frames for one in (newer, earlier) if one.frames is not None]
+    most = _max_judging([frame for frames in both for frame in frames], spec)
+    pieces = _by_image(earlier, spec)
+    known = {one.tobytes() for one in _by_image(newer, spec)}
+    rows = [n for n, one in enumerate(pieces) if one.tobytes() not in known]
+    rows = _spread(rows, max(most - len(newer.defective), 0))
     return ValidationImages(
-        np.concatenate([newer.images, earlier.images[rows]]),
+        np.concatenate([newer.images, *(pieces[row] for row in rows)]),
         np.concatenate([newer.defective, earlier.defective[rows]]),
         np.concatenate([newer.hashes, earlier.hashes[rows]]),
+        None if earlier.frames is None else np.concatenate([both[0], earlier.frames[rows]]),
     )
+
+
+def _by_image(kept: ValidationImages, spec: InputSpec) -> list[NDArray[np.uint8]]:
+    """Return the pieces of each image."""
+    if kept.frames is None:
+        return [image[None] for image in kept.images]
+    counts = [len(frame_pieces((int(h), int(w)), spec).boxes) for h, w in kept.frames]
+    return np.split(kept.images, np.cumsum(counts[:-1], dtype=np.intp))
+
+
+def _max_judging(frames: Sequence[Sequence[int]], spec: InputSpec) -> int:
+    """Return how many images of these sizes may be kept to judge by."""
+    if spec.tile_plan is None:
+        return _max_kept(spec, _KEPT_TO_JUDGE)
+    tiles = max((len(frame_pieces((int(h), int(w)), spec).boxes) for h, w in frames), default=1)
+    room = _KEPT_TILES_BYTES // (3 * spec.height * spec.width * tiles)
+    return min(_KEPT_TO_JUDGE, max(_MIN_KEPT, room))
 
 
 def _row(content: bytes) -> NDArray[np.uint8]:

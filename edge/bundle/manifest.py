@@ -200,6 +200,7 @@ class GateReport(ManifestPart):
         verdict_flips: validation images whose decision changed, as a share.
         flips_interval: where that share of many more images would lie, 95 %.
         auroc_before, auroc_after: image AUROC of torch and of the IR; None without defects.
+        single_tiles: of how many of these images, inspected in tiles, one tile was compared alone.
     """
 
     images: int = Field(validation_alias="pictures", serialization_alias="pictures", ge=1, le=10**9)
@@ -209,6 +210,7 @@ class GateReport(ManifestPart):
     auroc_before: Share | None
     auroc_after: Share | None
     flips_interval: tuple[Share, Share] | None = None
+    single_tiles: Count = 0
 
 
 class GoldenScore(ManifestPart):

@@ -78,8 +78,7 @@ def predict_frame(
     joined = maps[0] if pieces.plan is None else blend(maps, pieces.plan)
     total_ns = clock_ns() - started
     assert preparation.statistics is not None
-    # A tile whose score is not finite, −inf too, must not hide behind the others.
-    worst = int(np.where(np.isfinite(scores), scores, np.inf).argmax())
+    worst = worst_tile(scores)
     whole = FramePrediction(
         RawPrediction(float(scores[worst]), joined),
         worst,
@@ -102,6 +101,11 @@ def predict_frame(
         areas=by_area,
         counted=counted,
     )
+
+
+def worst_tile(scores: NDArray[np.floating]) -> int:
+    """Return which tile decides a frame: one whose score is not finite hides behind no other."""
+    return int(np.where(np.isfinite(scores), scores, np.inf).argmax())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

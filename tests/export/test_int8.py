@@ -16,7 +16,6 @@ from edge.bundle.loading import load_bundle
 from edge.imaging.image_files import read_image
 from edge.inspection.detector import CompiledModel, Detector
 from edge.inspection.openvino_core import openvino_core
-from edge.inspection.predictor import RawPrediction
 from edge.inspection.self_test import self_test
 from edge.teaching.used_images import used_images
 from export import bundle as bundles
@@ -28,7 +27,6 @@ from export.cli import main
 from export.engines import computes_in, onnx_engine, openvino_engine
 from export.errors import CalibrationUnusable
 from export.ir import to_onnx
-from export.parity_gate import Images
 from export.quantization import quantize
 from export.variants import ExportPrecision
 from tests.soak import times
@@ -308,9 +306,7 @@ def test_good_validation_images_show_whether_threshold_or_images_are_to_blame(
 ) -> None:
     images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in range(10)])
 
-    def brightness(images: Images) -> list[RawPrediction]:
-        return [RawPrediction(float(p.mean()), np.zeros((1, 1), np.float32)) for p in images]
-
+    brightness = images.mean(axis=(1, 2, 3))
     names = [f"{number}.png" for number in range(10)]
     with pytest.raises(CalibrationUnusable, match=sentence):
         usable_images(images, names, brightness, 6.5, judged_good=np.array(judged_good))
@@ -358,9 +354,7 @@ def test_one_calibration_image_that_looks_defective_is_left_out_by_name(
 ) -> None:
     images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in range(10)])
 
-    def brightness(images: Images) -> list[RawPrediction]:
-        return [RawPrediction(float(p.mean()), np.zeros((1, 1), np.float32)) for p in images]
-
+    brightness = images.mean(axis=(1, 2, 3))
     names = [f"{number}.png" for number in range(10)]
     assert len(usable_images(images, names, brightness, 9.0)) == 9
     assert "9.png" in caplog.text
