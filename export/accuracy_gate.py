@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.inspection.predictor import RawPrediction
+from edge.wording import counted
 from training.metrics import (
     Interval,
     auroc,
@@ -131,17 +132,18 @@ class Accuracy:
         if not self.finite:
             return ["numbers that are not finite"]
         found = []
-        counted = self._counted(budget)
-        low = exact_interval(counted, self.images, 1.0 - 2.0 * _ERROR_RATE).low
+        changed = self._counted(budget)
+        low = exact_interval(changed, self.images, 1.0 - 2.0 * _ERROR_RATE).low
         if low > budget.verdict_flips:
             found.append(
                 f"verdicts that change more than rounding explains: "
-                f"{share_text(counted, self.images)} (allowed {budget.verdict_flips:.1%})"
+                f"{share_text(changed, self.images)} (allowed {budget.verdict_flips:.1%})"
             )
         if self._gets_worse(budget):
             found.append(
-                f"{self.worse} right verdicts of {self.images} become wrong, {self.better} wrong "
-                f"ones right (allowed {budget.verdict_flips:.1%} more)"
+                f"of {counted(self.images, 'verdict')} {self.worse} became wrong and "
+                f"{self.better} right "
+                f"(allowed {budget.verdict_flips:.1%} more)"
             )
         if self.auroc_drop_low is not None and self.auroc_drop_low > budget.auroc_drop:
             found.append(
@@ -159,7 +161,7 @@ class Accuracy:
                 f"(at least {budget.map_correlation:.3f})"
             )
         if self.missed:
-            found.append(f"{self.missed} clearly defective images no longer rejected")
+            found.append(f"{counted(self.missed, 'clearly defective image')} no longer rejected")
         return found
 
     def excess(self, budget: AccuracyBudget) -> float:

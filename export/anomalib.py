@@ -35,6 +35,7 @@ from edge.bundle.manifest_types import plain_text
 from edge.bundle.training_record import Training
 from edge.imaging.folder_names import written
 from edge.system.processor import pc_identity
+from edge.wording import counted
 from export.accuracy_gate import AccuracyBudget
 from export.anomalib_graph import last_line, wrapped
 from export.anomalib_parity import Effect, Imported, judged, prove, resize_effect
@@ -220,7 +221,10 @@ def _imported(
         f"{output}: {source.generation}, {source.size[1]}×{source.size[0]}, map "
         f"{size[1]}×{size[0]}, rejects from {source.image:.6g} on"
     )
-    numbers = f"of {parity.images} prepared images the numbers of {path.name} itself, before they"
+    numbers = (
+        f"of {counted(parity.images, 'prepared image')} the numbers of {path.name} itself, before "
+        "they"
+    )
     if chosen.made_here or chosen.inference != "f32":
         yield f"  In FP32 it gave {numbers} are clipped. {_taken(manifest)}"
     else:
@@ -365,8 +369,9 @@ def _taken(manifest: Manifest) -> str:
     assert gate.flips_interval is not None
     low, high = gate.flips_interval
     return (
-        f"The bundle computes in {precision.weights}/{precision.inference}: of {gate.images} "
-        f"images {gate.verdict_flips:.1%} are decided otherwise (95 %: {low:.1%} to {high:.1%})."
+        f"The bundle computes in {precision.weights}/{precision.inference}: of "
+        f"{counted(gate.images, 'image')} {gate.verdict_flips:.1%} are decided otherwise (95 %: "
+        f"{low:.1%} to {high:.1%})."
     )
 
 
@@ -383,8 +388,10 @@ def _resize_notes(
         return [f"{ours}; it does not say how its own program makes them that size"]
     effect, faults = resize_effect(imported, xml, weights, source.any_shape)
     notes = [
-        f"{ours}, where its own program resizes without antialiasing: of {effect.images} images "
-        f"without detail, of several sizes, {effect.flips} verdicts are others and scores differ "
+        f"{ours}, where its own program resizes without antialiasing: of "
+        f"{counted(effect.images, 'image')} "
+        "without detail, of several sizes, "
+        f"{counted(effect.flips, 'verdict is', 'verdicts are')} others and scores differ "
         f"by up to {effect.largest:.2g}"
     ]
     if not source.any_shape:
@@ -462,7 +469,7 @@ def _judging(data: Path) -> tuple[Sample, ...]:
     """
     samples = open_judging(data).samples
     if len(samples) > _MAX_JUDGED:
-        log.warning("of %d test images %d judge", len(samples), _MAX_JUDGED)
+        log.warning("of %s %d judge", counted(len(samples), "test image"), _MAX_JUDGED)
         count = len(samples)
         samples = tuple(samples[n * count // _MAX_JUDGED] for n in range(_MAX_JUDGED))
     return samples

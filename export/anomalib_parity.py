@@ -21,6 +21,7 @@ from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import RawPrediction
 from edge.inspection.preprocessing import prepare
 from edge.inspection.self_test import golden_images
+from edge.wording import agreeing, counted
 from export.anomalib_graph import last_line, outputs_by_name, raw_outputs, read_graph
 from export.engines import openvino_engine
 from export.errors import ImportRefused
@@ -185,7 +186,9 @@ def prove(imported: Imported, xml: bytes, weights: bytes) -> GateReport:
     faults = faults or measured.faults("", Budget())
     flips = int((rejected != (_scores(found) >= imported.threshold)).sum())
     if flips and not faults:
-        faults = [f"{flips} of {len(images)} verdicts are others"]
+        faults = [
+            f"{flips} of {counted(len(images), 'verdict')} {agreeing(flips, 'is', 'are')} others"
+        ]
     if faults:
         raise ImportRefused(
             f"{imported.path}: the bundle made of it gives other numbers than it gives itself: "
@@ -195,8 +198,9 @@ def prove(imported: Imported, xml: bytes, weights: bytes) -> GateReport:
     apart = len(np.unique(np.rint(_scores(expected) / step)))
     if apart < _DISTINCT_SHARE * len(images):
         raise ImportRefused(
-            f"{imported.path}: gives {len(images)} very different images {apart} different "
-            "scores, so nothing shows that the bundle sees what it saw. Export it again from the "
+            f"{imported.path}: gives {counted(len(images), 'very different image')} "
+            f"{counted(apart, 'different score')}, so nothing shows that the bundle sees what it "
+            "saw. Export it again from the "
             "fitted model, with the post-processor of Anomalib."
         )
     return _report(measured, len(images))

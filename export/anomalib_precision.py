@@ -96,9 +96,9 @@ def make_builder(
     everything = np.concatenate([np.stack(prepared), probe_images(spec)])
     defective = np.array([sample.is_defective for sample in images.judging], np.bool_)
     evidence = JudgingSet(
-        everything,
-        [reference(image[None])[0] for image in everything],
-        Scale(defective, imported.threshold, imported.unit),
+        images=everything,
+        reference=[reference(image[None])[0] for image in everything],
+        scale=Scale(defective, imported.threshold, imported.unit),
     )
     judged_good = np.array([p.score for p in evidence.reference[: len(defective)]])[~defective]
 

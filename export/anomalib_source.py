@@ -10,6 +10,7 @@ import openvino as ov
 from edge.atomic_files import open_regular
 from edge.bundle.bounds import MAX_INPUT_PX, MAX_SCORE
 from edge.bundle.manifest import Extent
+from edge.wording import counted
 from export.anomalib_graph import (
     entry,
     outputs_by_name,
@@ -107,7 +108,7 @@ def _input(
     notes = []
     if not 1 <= batch <= _MAX_AT_ONCE:
         raise ImportRefused(
-            f"{path}: takes {batch} images at a time. Export it for one image at a time."
+            f"{path}: takes {counted(batch, 'image')} at a time. Export it for one image at a time."
         )
     if free:
         own: tuple[int, int] | None = own_size(path, batch)
@@ -137,7 +138,8 @@ def _input(
         )
     if batch > 1:
         notes.append(
-            f"the graph takes {batch} images at a time, so each is given to it {batch} times: an "
+            f"the graph takes {counted(batch, 'image')} at a time, so each is given to it "
+            f"{batch} times: an "
             f"image takes {batch} times as long. Export it for one image at a time"
         )
     graph.reshape([batch, 3, *size])

@@ -37,6 +37,7 @@ from edge.inspection.normalization import score_scale
 from edge.inspection.self_test import golden_scores
 from edge.system.processor import pc_identity
 from edge.teaching.used_images import HASH_BYTES, used_images
+from edge.wording import counted
 from export.accuracy_gate import Accuracy, AccuracyBudget, Scale
 from export.calibration_images import (
     ToQuantize,
@@ -330,23 +331,26 @@ def _prepare(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pre
             if wanted:
                 raise CalibrationUnusable(unusable)
         elif not unseen.all():
-            log.info("%d images that INT8 is calibrated with do not judge it", int((~unseen).sum()))
+            log.info(
+                "INT8 is calibrated with these, and not judged by them: %s",
+                counted(int((~unseen).sum()), "image"),
+            )
             judged = judged.of(unseen)
     everything = np.concatenate([judged.images, probe_images(description.input)])
     stitching, defective = judged.stitching, judged.defective
     if stitching.single_tiles:
         log.warning(
-            "of %d images the checkpoint has one tile alone, by which they are judged: it is of an "
+            "of %s the checkpoint has one tile alone, by which they are judged: it is of an "
             "earlier version. Calibrate it again, with all images and --replace, to judge whole "
             "images",
-            stitching.single_tiles,
+            counted(stitching.single_tiles, "image"),
         )
     evidence = JudgingSet(
-        everything,
-        stitching.joined([openvino(image[None])[0] for image in everything]),
-        Scale(defective, description.threshold.image, spread),
-        stitching.joined,
-        stitching.single_tiles,
+        images=everything,
+        reference=stitching.joined([openvino(image[None])[0] for image in everything]),
+        scale=Scale(defective, description.threshold.image, spread),
+        joined=stitching.joined,
+        single_tiles=stitching.single_tiles,
     )
 
     judged_good = np.array([p.score for p in evidence.reference[: len(defective)]])[~defective]
@@ -414,7 +418,9 @@ def _prove_equal(
         spread=score_scale(description.threshold.image, description.normalization.image).range,
         budget=budget,
     )
-    log.info("gate passed on %d images in %.0f s", report.images, time.monotonic() - started)
+    log.info(
+        "gate passed on %s in %.0f s", counted(report.images, "image"), time.monotonic() - started
+    )
     return report
 
 
@@ -565,7 +571,7 @@ def summary(manifest: Manifest, output: Path) -> str:
     lines = [
         f"{output}: {manifest.identity.algorithm} {manifest.identity.backbone}, "
         f"{precision.weights}, IR {xml + weights:.1f} MB",
-        f"  gate: {gate.images} images, largest score difference "
+        f"  gate: {counted(gate.images, 'image')}, largest score difference "
         f"{gate.largest_score_difference:.1e} of the spread, smallest map correlation "
         f"{gate.smallest_map_correlation:.6f}, verdict flips {gate.verdict_flips:.1%}{between}",
     ]
@@ -578,7 +584,8 @@ def summary(manifest: Manifest, output: Path) -> str:
     exact = (precision.weights, precision.inference) == ("fp32", "f32")
     if not exact and gate.flips_interval is not None and gate.flips_interval[1] > _WIDE:
         lines.append(
-            f"  {gate.images} images cannot exclude that {gate.flips_interval[1]:.0%} of the "
+            f"  {counted(gate.images, 'image')} cannot exclude that {gate.flips_interval[1]:.0%} "
+            "of the "
             "verdicts change; judge by more of them with --judge-on."
         )
     if gate.auroc_before is not None and gate.auroc_after is not None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.input_spec import InputSpec
+from edge.wording import agreeing, counted
 from export.errors import CalibrationUnusable
 from export.parity_gate import Images
 from training.data.data_notices import report_unused_in
@@ -63,13 +64,14 @@ def usable_images(
     rejected = int((judged_good >= threshold).sum())
     if len(doubtful) > _MAX_DEFECTIVE * len(images):
         what = (
-            f"the threshold {threshold:.4g} rejects {len(doubtful)} of {len(images)} good "
-            "images to quantize with"
+            f"the threshold {threshold:.4g} rejects {len(doubtful)} of "
+            f"{counted(len(images), 'good image')} to quantize with"
         )
         named = ", ".join(doubtful[:_MAX_NAMED])
         if rejected > _MAX_DEFECTIVE * len(judged_good):
             raise CalibrationUnusable(
-                f"{what} and {rejected} of {len(judged_good)} good validation images: the images "
+                f"{what} and {rejected} of {counted(len(judged_good), 'good validation image')}: "
+                "the images "
                 "are not to blame, this model would reject as many good parts. Choose another "
                 "threshold with train-station calibrate, or fit on other images."
             )
@@ -79,19 +81,20 @@ def usable_images(
                 "they show defects. Give images of good parts to judge by with --judge-on."
             )
         raise CalibrationUnusable(
-            f"{len(doubtful)} of {len(images)} calibration images look defective: {named}; "
+            f"{len(doubtful)} of {counted(len(images), 'calibration image')} "
+            f"{agreeing(len(doubtful), 'looks', 'look')} defective: {named}; "
             f"of the good validation images {rejected} of {len(judged_good)} do. Give images of "
             "good parts with --calibrate-on."
         )
     if doubtful:
         log.warning(
-            "left out %d calibration images that the model rejects: %s",
-            len(doubtful),
+            "left out %s that the model rejects: %s",
+            counted(len(doubtful), "calibration image"),
             ", ".join(doubtful[:_MAX_NAMED]),
         )
     require_enough(len(good))
     if len(good) < _ADVISED:
-        log.warning("quantization rests on %d calibration images only", len(good))
+        log.warning("quantization rests on %s only", counted(len(good), "calibration image"))
     return good
 
 
@@ -103,7 +106,8 @@ def require_enough(count: int) -> None:
     """
     if count < MIN_IMAGES:
         raise CalibrationUnusable(
-            f"{count} good calibration images, at least {MIN_IMAGES} are needed and {_ADVISED} "
+            f"{counted(count, 'good calibration image')}, at least {MIN_IMAGES} are needed and "
+            f"{_ADVISED} "
             "or more are usual. Give a folder of good images with --calibrate-on."
         )
 

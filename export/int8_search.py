@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import openvino as ov
 
+from edge.wording import counted
 from export.accuracy_gate import Accuracy, AccuracyBudget
 from export.errors import QuantizationRefused
 from export.quantization import Images, Quantizable, QuantizationRecipe, layer_group, quantize
@@ -96,8 +97,8 @@ def search(
     names = [row.recipe.floating[0] for row in sorted(blamed, key=excess)][:3] or groups
     raise QuantizationRefused(
         "; ".join(whole.faults),
-        f"Mainly responsible are the layers {', '.join(names)}; {len(attempts)} "
-        "recipes were tried:\n"
+        f"Mainly responsible are the layers {', '.join(names)}; tried: "
+        f"{counted(len(attempts), 'recipe')}\n"
         + "\n".join(f"- {row.recipe}: {'; '.join(row.faults)}" for row in attempts),
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle.input_spec import InputSpec
+from edge.wording import counted
 from export.parity_gate import Images
 from training.calibrated_fit import rests_on_test
 from training.checkpoint import Checkpoint
@@ -41,10 +42,14 @@ def judging_samples(data: Path, checkpoint: Checkpoint) -> tuple[Sample, ...]:
     sifted = sift(opened.samples, SeenImages(calibrated=known), (Role.CALIBRATED,))
     repeated = len(opened.samples) - len(sifted.unseen)
     if repeated:
-        log.info("%s: %d images are stored in the checkpoint and used already", data, repeated)
+        log.info(
+            "%s: %s stored in the checkpoint and used already",
+            data,
+            counted(repeated, "image is", "images are"),
+        )
     samples = sifted.unseen
     if len(samples) > _MAX_IMAGES:
-        log.warning("%d test images, %d used", len(samples), _MAX_IMAGES)
+        log.warning("%s, %d used", counted(len(samples), "test image"), _MAX_IMAGES)
         samples = tuple(
             samples[index * len(samples) // _MAX_IMAGES] for index in range(_MAX_IMAGES)
         )
@@ -78,7 +83,9 @@ def prepare_judging(samples: Sequence[Sample], spec: InputSpec) -> PreparedJudgi
         count = max(_MAX_TILES // len(prepare_sample(samples[0], first, spec)), _MIN_TILED)
         if len(samples) > count:
             log.warning(
-                "%d test images, %d used: each is judged in all its tiles", len(samples), count
+                "%s, %d used: each is judged in all its tiles",
+                counted(len(samples), "test image"),
+                count,
             )
             samples = tuple(samples[n * len(samples) // count] for n in range(count))
     for sample in samples:

@@ -9,6 +9,7 @@ import edge
 from edge.bundle.manifest import GateReport
 from edge.redaction import readable
 from edge.system.processor import pc_identity
+from edge.wording import counted
 from export.accuracy_gate import Accuracy, AccuracyBudget, Scale
 from export.int8_search import Attempt
 from export.latency import Latency
@@ -150,7 +151,7 @@ def _markdown(report: Report) -> str:
         "",
         f"Threshold {report.scale.threshold:.6g}, from {source.name}: it is the same in "
         "every precision, so that one that moves scores shows as verdicts that flip. Judged on "
-        f"{good} good and {defective} defective images that {source.seen}"
+        f"{good} good and {counted(defective, 'defective image')} that {source.seen}"
         f"{_single_tiles(report.parity.single_tiles)}. "
         f"Allowed: {report.budget.verdict_flips:.1%} verdict flips beyond what rounding "
         f"explains and as many that get worse, AUROC drop {report.budget.auroc_drop:.4f}, each "
@@ -158,7 +159,7 @@ def _markdown(report: Report) -> str:
         f"{report.budget.good_shift:.2f} of the spread, median map correlation "
         f"{report.budget.map_correlation:.2f}. Intervals are 95 %.",
         "",
-        f"FP32 against {source.runtimes}: {report.parity.images} images, largest score "
+        f"FP32 against {source.runtimes}: {counted(report.parity.images, 'image')}, largest score "
         f"difference {report.parity.largest_score_difference:.1e} of the spread, "
         f"{_flips(report.parity, source)}.",
         "",

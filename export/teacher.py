@@ -37,6 +37,7 @@ from edge.imaging.frame import PixelFormat
 from edge.teaching.golden_features import golden_features
 from edge.teaching.ir import serialized
 from edge.teaching.teacher_graph import TeacherGraph
+from edge.wording import counted
 from export.bundle import bundle_files, bundle_name, manifest_text
 from export.errors import GateFailed
 from export.ir import make_onnx, read_layers, to_openvino, without_notes
@@ -322,12 +323,13 @@ def summary(manifest: TeacherManifest, output: Path) -> str:
     lines = [
         f"{output}: teacher, {manifest.identity.backbone}, {manifest.weights}, IR "
         f"{xml + weights:.1f} MB; input {manifest.input.width}×{manifest.input.height}, patches of "
-        f"{head.width} numbers, banks of {head.bank_size}",
+        f"{counted(head.width, 'number')}, banks of {head.bank_size}",
     ]
     gate = manifest.gate
     if gate is not None:
         lines.append(
-            f"  gate: {gate.images} images of {gate.products} products; INT8 ranks them as FP32 "
+            f"  gate: {counted(gate.images, 'image')} of {counted(gate.products, 'product')}; "
+            "INT8 ranks them as FP32 "
             f"does (correlation of ranks {gate.rank_correlation:.3f} or more, AUROC of pasted "
             f"defects at most {gate.auroc_drop:.4f} lower)"
         )

@@ -52,7 +52,7 @@ class ExportPrecision(StrEnum):
 _HALF = (ExportPrecision.FP16, ExportPrecision.INT8_WEIGHTS, ExportPrecision.INT8)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class JudgingSet:
     """What variants are judged on: images that nothing was made with, and what FP32 says of them.
 

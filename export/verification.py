@@ -16,6 +16,7 @@ from edge.inspection.graph_trial import try_model
 from edge.inspection.openvino_core import openvino_core
 from edge.inspection.predictor import RawPredictions
 from edge.inspection.self_test import golden_images, self_test
+from edge.wording import counted
 from export.errors import VerificationFailed
 
 # Images of one request, to compare with each on its own.
@@ -47,7 +48,7 @@ def verify(path: Path) -> Iterator[str]:
     self_test(Detector(network), manifest)
     count = len(manifest.self_test)
     yield (
-        f"self-test    {count} golden images as at the export"
+        f"self-test    {counted(count, 'golden image')} as at the export"
         if count
         else "self-test    numbers are finite; this bundle carries no golden scores"
     )

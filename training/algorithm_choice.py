@@ -17,6 +17,7 @@ from edge.bundle.manifest_types import plain_text
 from edge.bundle.training_record import AlgorithmChoice, TriedModel
 from edge.teaching.lots import MAX_CROSS_VALIDATED
 from edge.teaching.outliers import far_above
+from edge.wording import counted
 from training.alignment import check_alignment, find_locator
 from training.components.backbones import Weights, find_weights
 from training.config import AUTO_ALGORITHM, FitConfig
@@ -97,7 +98,9 @@ def with_chosen_algorithm(
     learned, judged = _spread(learned, _MAX_LEARNED), _spread(judged, _MAX_JUDGED)
     trials: list[Trial] = []
     if len(judged) >= MIN_JUDGED and len(candidates) > 1:
-        log.info("--algorithm auto: %d models are compared", len(candidates))
+        log.info(
+            "--algorithm auto: %s compared", counted(len(candidates), "model is", "models are")
+        )
         trials = _trials(candidates, learned, judged, weights=weights, locator=locator)
     choice = decide(trials, len(judged), not_tried)
     for line in choice_lines(choice):
@@ -155,8 +158,9 @@ def choice_lines(choice: AlgorithmChoice) -> list[str]:
         why = "there is nothing to compare it with"
         if choice.good_count < MIN_JUDGED:
             why = (
-                f"{choice.good_count} good images held out of the fit are too few to compare "
-                f"models by; {MIN_JUDGED} are needed, a third of those to fit on"
+                f"too few to compare models by: {counted(choice.good_count, 'good image')} held "
+                "out of the fit;"
+                f" {MIN_JUDGED} are needed, a third of those to fit on"
             )
         return [f"algorithm {choice.chosen}, the default: {why}", *not_tried]
     first, *others = choice.tried
@@ -165,8 +169,8 @@ def choice_lines(choice: AlgorithmChoice) -> list[str]:
     next_best = max(rest, key=lambda one: one.auroc, default=None)
     runner_up = f"runner-up: {_described(next_best)}" if next_best else "nothing else was tried"
     judged = (
-        f"{choice.good_count} good images held out of the fit and {choice.synthetic_count} "
-        "synthetic defects in them"
+        f"{counted(choice.good_count, 'good image')} held out of the fit and "
+        f"{counted(choice.synthetic_count, 'synthetic defect')} in them"
     )
     if choice.shown_better:
         text = f"algorithm {_described(taken)}; the default {first.name} has {first.auroc:.4f}"

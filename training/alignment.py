@@ -26,6 +26,7 @@ from edge.teaching.part_reference import (
     tried_locator,
     with_agreed_likeness,
 )
+from edge.wording import counted
 from training.config import FitConfig
 from training.data.loading import first_sight, read_sample
 from training.data.samples import Sample, Splits
@@ -139,7 +140,8 @@ def demand_found(found: Sequence[LookedAt]) -> None:
     if missing:
         names = [f"{one.sample.label}: {one.fault}" for one in missing[:_MAX_NAMED]]
         raise DataError(
-            f"the part was not found in {len(missing)} of {len(found)} images. Remove those that "
+            f"the part was not found in {len(missing)} of {counted(len(found), 'image')}. Remove "
+            "those that "
             "do not show it whole; or give --reference and --roi with another view of the part, a "
             "lower --likeness, or another mode to --align.",
             *names,

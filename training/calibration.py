@@ -13,6 +13,7 @@ from edge.inspection.thresholding import quantile
 from edge.teaching.calibration import TrustedScores, calibrated_scores
 from edge.teaching.outliers import far_above
 from edge.teaching.threshold_choice import AUTOMATIC, ThresholdChoice
+from edge.wording import counted
 from training.calibration_records import CalibrationRecords, make_records
 from training.data.samples import Sample
 from training.errors import CalibrationError, DataError
@@ -195,10 +196,10 @@ def _warn(
         )
     if len(defective) == 0:
         if len(good) < _FEW_DEFECTS:
-            log.warning("the threshold rests on %d good images only", len(good))
+            log.warning("the threshold rests on %s only", counted(len(good), "good image"))
         return
     if len(defective) < _FEW_DEFECTS:
-        log.warning("the threshold rests on %d defective images only", len(defective))
+        log.warning("the threshold rests on %s only", counted(len(defective), "defective image"))
     scores = np.concatenate([good, defective])
     labels = np.arange(len(scores)) >= len(good)
     rejects_all = f1_at(scores, labels, threshold) <= f1_reject_all(labels)

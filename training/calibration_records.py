@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.input_spec import InputSpec
 from edge.inspection.regions import enlarge, region_resolution
+from edge.wording import counted
 from training.figures import Scored
 from training.tensor_hash import demand_layout, pop_tensor
 
@@ -60,8 +61,8 @@ class CalibrationRecords:
         rows = np.flatnonzero(kept)
         if len(rows) > room:
             log.warning(
-                "a calibration keeps at most %d images; the %d oldest no longer count",
-                MAX_RECORDS,
+                "a calibration keeps at most %s; no longer used are the oldest %d",
+                counted(MAX_RECORDS, "image"),
                 len(rows) - room,
             )
             rows = rows[len(rows) - room :]

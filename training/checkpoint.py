@@ -24,6 +24,7 @@ from edge.bundle.training_record import Training
 from edge.errors import FrameUnsuitable
 from edge.inspection.pieces import frame_pieces
 from edge.teaching.used_images import HASH_BYTES
+from edge.wording import counted
 from training.calibration_records import CalibrationRecords, pop_records
 from training.errors import CheckpointError, SettingError
 from training.models.anomaly_model import AnomalyModel
@@ -250,7 +251,8 @@ def _demand_tiles(frames: NDArray[np.int32], count: int, spec: InputSpec) -> Non
         raise CheckpointError(f"its {_FRAMES}: {error} Fit the model again.") from error
     if found != count:
         raise CheckpointError(
-            f"its {_FRAMES} are of {found} tiles, but {count} are there. Fit the model again."
+            f"its {_FRAMES} are of {counted(found, 'tile')}, but {count} are there. Fit the "
+            "model again."
         )
 
 

@@ -14,6 +14,7 @@ from edge.bundle.training_record import GoodCheck
 from edge.redaction import one_line
 from edge.teaching.lots import MAX_CROSS_VALIDATED
 from edge.teaching.outliers import MIN_FOR_OUTLIERS, far_above
+from edge.wording import SUSPECTS, counted
 from training.calibration import Calibration
 from training.cross_validation import cross_validated, make_folds
 from training.data.content import image_hash
@@ -129,7 +130,10 @@ def make_check(
     good = [s for s in (*splits.fit, *splits.validation) if not s.is_defective and s.view is None]
     suspects = tuple(dict.fromkeys([*calibration.suspects, *found.suspects]))
     if len(good) < MIN_FOR_OUTLIERS:
-        log.warning("%d good images are too few to look for defects among them", len(good))
+        log.warning(
+            "%s too few to look for defects among them",
+            counted(len(good), "good image is", "good images are"),
+        )
     warn_about(suspects, calibration)
     strangest = _strangest(scored, suspects, confirmed)
     if strangest:
@@ -203,10 +207,10 @@ def warn_about(suspects: Sequence[Sample], calibration: Calibration) -> None:
     if calibration.with_suspects is not None:
         effect = f"the threshold is {threshold:.4g}, with them {calibration.with_suspects[0]:.4g}"
     log.warning(
-        "%d good images look like defects and are left out of fit and calibration: %s; %s. Move "
+        "%s, left out of fit and calibration: %s; %s. Move "
         "those that show a defect, and confirm those that are good with --confirm-good FILE; "
         "--no-check-good uses all",
-        len(suspects) + earlier,
+        counted(len(suspects) + earlier, *SUSPECTS),
         named([Path(text) for text in [*shown, *others]], _MAX_NAMED),
         effect,
     )
@@ -221,7 +225,7 @@ def refuse_suspects(suspects: Collection[Sample]) -> None:
     if suspects:
         files = named([Path(sample.label) for sample in suspects], _MAX_NAMED)
         raise DataError(
-            f"{files}: {len(suspects)} good images look like defects, and --strict ends "
-            "here. Check them: move those that show a defect, confirm those that are "
+            f"{files}: {counted(len(suspects), *SUSPECTS)}, and --strict ends here. Check them: "
+            "move those that show a defect, confirm those that are "
             "good with --confirm-good FILE, or use all as good with --no-check-good."
         )

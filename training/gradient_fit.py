@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from edge.atomic_files import write_whole
+from edge.wording import counted
 from training.errors import SettingError, TrainingDiverged
 from training.load_fault import load_fault
 from training.models.trained_model import Loss, MarkedImages, MixedModel, TrainedModel
@@ -87,10 +88,10 @@ def fit_trained(
     settings = model.settings
     fabric = _launch(device, settings.precision)
     log.info(
-        "training %s on %d images, %d of them defective, %d more decide when to stop; needs about "
+        "training %s on %s, %d of them defective, %d more decide when to stop; needs about "
         "%d MiB beside the network and its activations",
         type(model).__name__,
-        len(images) + len(marked or ()),
+        counted(len(images) + len(marked or ()), "image"),
         len(marked or ()),
         len(held_out) + len(marked_held_out or ()),
         model.fit_memory_bytes() / 2**20,

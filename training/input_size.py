@@ -9,6 +9,7 @@ from itertools import product
 from edge.bundle.bounds import MAX_INPUT_PX, MAX_SIDE_PX
 from edge.bundle.input_spec import InputSpec
 from edge.inspection.tiling import starts
+from edge.wording import counted
 from training.size_text import Size, parse_sides, size_fault, size_text
 
 AUTO = "auto"
@@ -236,7 +237,9 @@ def size_advice(
     if side < _MIN_TILE_PX:
         return text
     count = len(starts(height, side, overlap)) * len(starts(width, side, overlap))
-    how = f"--tile {side} inspects them in {count} tiles, in about {count} times the time"
+    how = (
+        f"--tile {side} inspects them in {counted(count, 'tile')}, in about {count} times the time"
+    )
     return f"{text}; {how if tileable else f'{how}, with patchcore: this algorithm takes no tiles'}"
 
 

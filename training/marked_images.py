@@ -9,6 +9,7 @@ import torch
 
 from edge.bundle.input_spec import InputSpec
 from edge.inspection.frame_prediction import view_frame
+from edge.wording import counted
 from training.data.disjoint_splits import named
 from training.data.loading import prepare_sample, read_mask, read_sample
 from training.data.samples import Sample, Splits
@@ -72,8 +73,8 @@ def read_marked(
     room = max(1, max_bytes // (3 * spec.height * spec.width))
     if len(samples) > room:
         log.warning(
-            "%d of %d defective images are learned: more have no room in memory",
-            *(room, len(samples)),
+            "of %s %d can be learned: there is no room for more in memory",
+            *(counted(len(samples), "defective image"), room),
         )
         samples = [samples[index * len(samples) // room] for index in range(room)]
     images, masks, outside = [], [], []
@@ -92,9 +93,11 @@ def read_marked(
         masks.append(np.zeros(grid, np.float32) if mask is None else mask.astype(np.float32))
     if outside:
         log.warning(
-            "%d defective images are not learned: what is marked lies outside of what is "
-            "inspected: %s",
-            *(len(outside), named(outside)),
+            "%s not learned: what is marked lies outside of what is inspected: %s",
+            *(
+                counted(len(outside), "defective image is", "defective images are"),
+                named(outside),
+            ),
         )
     if not images:
         return None

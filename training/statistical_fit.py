@@ -10,6 +10,7 @@ from tqdm import tqdm
 from edge.bundle.input_spec import InputSpec
 from edge.imaging.frame import PixelFormat
 from edge.inspection.areas import counted_tiles
+from edge.wording import counted
 from training.data.loading import prepared_batches
 from training.data.samples import Sample
 from training.models.anomaly_model import StatisticalModel
@@ -37,9 +38,9 @@ def fit_statistical(
         OutOfMemory: names the settings to lower.
     """
     log.info(
-        "fitting %s on %d images; needs about %d MiB beside the network",
+        "fitting %s on %s; needs about %d MiB beside the network",
         type(model).__name__,
-        len(samples),
+        counted(len(samples), "image"),
         model.fit_memory_bytes() / 2**20,
     )
     formats: set[PixelFormat] = set()

@@ -18,6 +18,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from edge.errors import StationError
+from edge.wording import counted
 from training.errors import SettingError, TrialFailed
 
 ERROR = "error"
@@ -133,7 +134,7 @@ def work_off(
             if not running:
                 return
             if not logged:
-                log.info("waiting for %d trials of other workers", running)
+                log.info("waiting for %s of other workers", counted(running, "trial"))
                 logged = True
             time.sleep(min(1.0, opened.place.heartbeat_s / 2))
 

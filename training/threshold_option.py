@@ -4,6 +4,7 @@ import math
 
 from edge.bundle.manifest import ThresholdMethod
 from edge.teaching.threshold_choice import ThresholdChoice
+from edge.wording import counted
 from training.errors import SettingError
 
 __all__ = ["AUTOMATIC", "FORMS", "ThresholdChoice", "parse_threshold"]
@@ -49,7 +50,9 @@ def parse_threshold(text: str) -> ThresholdChoice:
             f"threshold {text!r}: {rest + at + behind!r} is no number. Give {FORMS}."
         ) from None
     if not minimum <= len(numbers) <= maximum:
-        raise SettingError(f"threshold {text!r}: {len(numbers)} numbers given. Give {FORMS}.")
+        raise SettingError(
+            f"threshold {text!r}: {counted(len(numbers), 'number')} given. Give {FORMS}."
+        )
     if not all(math.isfinite(number) for number in numbers):
         raise SettingError(f"threshold {text!r}: give finite numbers.")
     _check_range(text, method, numbers)

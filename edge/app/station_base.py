@@ -35,6 +35,7 @@ from edge.station.recording.station_journal import StationJournal, log_event
 from edge.station.recording.stdout import StandardOutput
 from edge.station.recording.verdict_output import VerdictOutput
 from edge.station.threads import Failures, Worker
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,8 @@ class StationBase:
             waiting = self.sparkplug.wait_until_published(limit_s, self.failures.any)
             if waiting:
                 log.warning(
-                    "%d verdicts will be sent at the next start of the Sparkplug node", waiting
+                    "%s will be sent at the next start of the Sparkplug node",
+                    counted(waiting, "verdict"),
                 )
         if delivery.verdicts_complete:
             if not delivery.complete:

@@ -33,6 +33,7 @@ from edge.bundle.manifest_types import (
 from edge.bundle.training_record import SeenImagesSummary, Training
 from edge.errors import BundleDamaged, BundleVersionUnsupported
 from edge.validation import in_words
+from edge.wording import counted
 
 SCHEMA: Literal["bundle/1"] = "bundle/1"
 TEACHER_SCHEMA: Literal["teacher/1"] = "teacher/1"
@@ -182,7 +183,7 @@ class ScoreStatistics(ManifestPart):
     def _paired_and_ascending(self) -> "ScoreStatistics":
         if len(self.probabilities) != len(self.scores):
             raise ValueError(
-                f"{len(self.probabilities)} probabilities but {len(self.scores)} scores"
+                f"{len(self.probabilities)} probabilities but {counted(len(self.scores), 'score')}"
             )
         for name, values in (("probabilities", self.probabilities), ("scores", self.scores)):
             if list(values) != sorted(values):

@@ -23,6 +23,7 @@ from edge.bundle.manifest import (
 )
 from edge.bundle.manifest_types import Count, ManifestPart, Name, Score, Share, Text
 from edge.errors import BundleDamaged, BundleVersionUnsupported
+from edge.wording import counted
 
 # Tensors of the graph: the image, the bank, and what they give.
 IMAGE, AXES, CENTRE, BANK = "pictures", "axes", "centre", "bank"
@@ -164,7 +165,8 @@ def parse_teacher(text: bytes, path: Path) -> TeacherManifest:
     vectors, width = manifest.bank_shape
     if vectors * width > _MAX_BANK:
         raise BundleDamaged(
-            f"{path}: a bank of {vectors} vectors of {width} numbers; at most {_MAX_BANK} numbers "
+            f"{path}: a bank of {counted(vectors, 'vector')} of {counted(width, 'number')}; at "
+            f"most {_MAX_BANK} numbers "
             "are taken. Make the teacher again with export-model --teacher."
         )
     return manifest

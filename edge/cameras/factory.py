@@ -29,6 +29,7 @@ from edge.redaction import redacted
 from edge.settings.addresses import Scheme, parse_scheme
 from edge.settings.camera import CameraSettings, TriggerSettings
 from edge.system.file_access import why_closed
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -334,7 +335,7 @@ def some_frames(settings: CameraSettings, max_count: int, limit_s: float = 10.0)
             if frame is not None and frame.status is FrameStatus.COMPLETE:
                 frames.append(frame.pixels)
     except EndOfFrames:
-        log.debug("the source has %d frames", len(frames))
+        log.debug("the source has %s", counted(len(frames), "frame"))
     finally:
         camera.close()
     if not frames:

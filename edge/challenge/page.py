@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from edge.challenge.report import percent
+from edge.wording import counted
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }
@@ -83,7 +84,7 @@ def _criteria(body: Element, content: dict[str, Any]) -> None:
                 f"{sign} {percent(one['acceptable'])}",
                 f"{sign} {percent(one['marginal'])}",
                 one["judgement"].replace("_", " "),
-                f"{'yes' if one['supported'] else 'no'}, {one['parts']} parts",
+                f"{'yes' if one['supported'] else 'no'}, {counted(one['parts'], 'part')}",
             )
         )
     confidence = percent(content["confidence"])
@@ -94,13 +95,18 @@ def _criteria(body: Element, content: dict[str, Any]) -> None:
 def _agreement(body: Element, content: dict[str, Any]) -> None:
     own, reference = content["agreement_with_itself"], content["agreement_with_reference"]
     low, high = own["interval"]
-    alike = f"{percent(own['value'])} ({own['hits']} of {own['of']} parts in all rounds alike)"
+    alike = (
+        f"{percent(own['value'])} ({own['hits']} of {counted(own['of'], 'part')} in all rounds "
+        "alike)"
+    )
     rows = [
         ("with itself", alike, f"{percent(low)} to {percent(high)}", _kappa(own["fleiss_kappa"])),
         ("with the reference", "", "", _kappa(reference["cohen_kappa"])),
     ]
     _table(body, ("Agreement", "found", "interval", "kappa (Fleiss, Cohen)"), rows)
-    counts = f"{content['not_decidable']} showings NOT_DECIDABLE, {content['errors']} ERROR."
+    counts = (
+        f"{counted(content['not_decidable'], 'showing')} NOT_DECIDABLE, {content['errors']} ERROR."
+    )
     _add(body, "p", counts)
 
 

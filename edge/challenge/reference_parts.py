@@ -16,6 +16,7 @@ from edge.cameras.files.replay import natural_key, natural_order
 from edge.errors import ConfigurationError
 from edge.imaging.folder_names import DEFECTIVE_NAMES, GOOD_NAMES, MASK_NAMES, is_called, written
 from edge.imaging.image_files import is_image
+from edge.wording import counted
 
 _MAX_NAMED = 5
 
@@ -166,12 +167,17 @@ def _demand_every_round(parts: list[ReferencePart], rounds: int) -> None:
     first = uneven[0]
     count = len(first.images)
     if count < rounds:
-        what = f"is missing in round {count + 1}: its folder has {count} images for"
+        what = f"is missing in round {count + 1}: its folder has {counted(count, 'image')} for"
     else:
-        what = f"has {count} images in its folder for"
-    more = f", and {len(uneven) - 1} more parts are uneven" if len(uneven) > 1 else ""
+        what = f"has {counted(count, 'image')} in its folder for"
+    more = (
+        f", and {counted(len(uneven) - 1, 'more part is', 'more parts are')} uneven"
+        if len(uneven) > 1
+        else ""
+    )
     raise ReferencePartsInvalid(
-        f"{first.name}: {what} {rounds} rounds{more}. Give each part one image for each round, or "
+        f"{first.name}: {what} {counted(rounds, 'round')}{more}. Give each part one image for "
+        "each round, or "
         "one alone outside of a folder; or set --rounds. Images of different parts do not share a "
         "folder below their class."
     )

@@ -25,6 +25,7 @@ from edge.inspection.attribute_agreement import (
 )
 from edge.inspection.criteria import DecisionCriteria
 from edge.redaction import one_line, readable
+from edge.wording import agreeing, counted
 
 SCHEMA = "challenge/1"
 NAMES = {
@@ -138,7 +139,8 @@ def notes(report: StudyReport) -> list[str]:
         found.append("The images came from files: camera, lens and light were not examined.")
         if repeated and report.rounds > 1:
             found.append(
-                f"{repeated} of {len(report.parts)} parts were shown by one image in every round. "
+                f"{repeated} of {counted(len(report.parts), 'part')} "
+                f"{agreeing(repeated, 'was', 'were')} shown by one image in every round. "
                 "That one image gets one result proves that the software is deterministic, and "
                 "nothing about how the station agrees with itself on the line."
             )
@@ -149,7 +151,7 @@ def notes(report: StudyReport) -> list[str]:
     undecided = report.figures.not_decidable + report.figures.errors
     if undecided:
         found.append(
-            f"{undecided} of {len(report.parts) * report.rounds} showings ended "
+            f"{undecided} of {counted(len(report.parts) * report.rounds, 'showing')} ended "
             "NOT_DECIDABLE or ERROR. They are not right for any part: they lower the "
             "effectiveness, and count neither as misses nor as false alarms."
         )

@@ -12,6 +12,7 @@ from edge.inspection.attribute_agreement import PartResults
 from edge.inspection.decision import Result
 from edge.inspection.inspector import Inspection, Inspector
 from edge.redaction import one_line
+from edge.wording import counted
 
 
 class StudyInterrupted(StationError):
@@ -68,7 +69,7 @@ def run_study(
     try:
         for turn, part, place in order_of_showing(parts, rounds):
             if part is parts[0]:
-                emit(f"round {turn + 1} of {rounds}: {len(parts)} parts")
+                emit(f"round {turn + 1} of {rounds}: {counted(len(parts), 'part')}")
             frame = showings.frame(part, place)
             showing = _inspected(frame, inspector)
             found[part.name].append(showing)

@@ -30,6 +30,7 @@ from edge.station.pipeline.sinks import Sink
 from edge.station.pipeline.work import InspectionSetup, QueuedFrame
 from edge.station.threads import Failures
 from edge.system.processor import pc_identity, usable_cores
+from edge.wording import counted
 
 # How long the station works for one measurement of its throughput.
 THROUGHPUT_MS = 2000.0
@@ -267,7 +268,8 @@ def benchmark_table(result: dict[str, Any]) -> str:
     """Return a benchmark as lines of text."""
     latency = result["latency"]
     lines = [
-        f"{result['model']}, {result['frame']}, {result['pc']}, {latency['pairs']} pairs",
+        f"{result['model']}, {result['frame']}, {result['pc']}, "
+        f"{counted(latency['pairs'], 'pair')}",
         f"latency     bare network {latency['bare_p50_ms']:8.2f} ms   frame to verdict "
         f"{latency['path_p50_ms']:8.2f} ms   ratio {latency['ratio_median']:.3f} "
         f"(least {latency['ratio_min']:.3f}), extra {latency['extra_median_ms']:.2f} ms",

@@ -27,6 +27,7 @@ from edge.errors import CameraError, CameraUriInvalid, OutputNotWritable
 from edge.imaging.frame import Frame, FrameStatus
 from edge.redaction import redacted
 from edge.settings.camera import CameraSettings, TriggerSettings
+from edge.wording import counted
 
 SCHEMA = "capture/1"
 GOOD = "good"
@@ -109,7 +110,10 @@ def capture_images(
             with suppress(OutputNotWritable):  # a full disk is told by the image that met it
                 write_whole(path, json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
     left_out = ", ".join(f"{n} {why}" for why, n in sorted(captured.left_out.items()))
-    emit(f"{len(captured.files)} images in {good}{f'; left out: {left_out}' if left_out else ''}")
+    emit(
+        f"{counted(len(captured.files), 'image')} in "
+        f"{good}{f'; left out: {left_out}' if left_out else ''}"
+    )
     return len(captured.files)
 
 
@@ -138,7 +142,8 @@ def _capture(
                 unanswered = 0 if frame is not None or not camera.status.working else unanswered + 1
                 if unanswered > MAX_UNANSWERED:
                     raise CameraSilent(
-                        f"{camera.identity}: {unanswered} triggers in a row gave no image within "
+                        f"{camera.identity}: {counted(unanswered, 'trigger')} in a row gave no "
+                        "image within "
                         f"{settings.trigger.frame_timeout_ms:g} ms. Raise "
                         "camera.trigger.frame_timeout_ms, or look at `edge-run --doctor`."
                     )
@@ -235,7 +240,7 @@ def _stamp(utc_ns: int) -> str:
 
 
 def _progress(captured: Captured, count: int, camera: Camera | SupervisedCamera) -> str:
-    line = f"{len(captured.files)} of {count} images"
+    line = f"{len(captured.files)} of {counted(count, 'image')}"
     left_out = sum(captured.left_out.values())
     if left_out:
         line += f", {left_out} left out"

@@ -15,6 +15,7 @@ from edge.journal.query import Query, newest, query
 from edge.journal.verification import ChainReport, verify_chain
 from edge.redaction import one_line
 from edge.system.log_output import print_line
+from edge.wording import counted
 
 # Of a data file that is not what it should be (EX_DATAERR).
 ALTERED = 65
@@ -53,7 +54,7 @@ def run_journal_command(
         emit(_verification(path, report))
         return 0 if report.fault is None else ALTERED
     if csv is not None:
-        emit(f"{csv}: {export_csv(query(path, wanted), csv)} rows")
+        emit(f"{csv}: {counted(export_csv(query(path, wanted), csv), 'row')}")
         return 0
     emit(_overview(path))
     for row in newest(path, wanted, max_count):
@@ -85,7 +86,7 @@ def _line(row: JournalRow) -> str:
 
 
 def _verification(path: Path, report: ChainReport) -> str:
-    followed = f"{path}: {report.rows} rows of journal {report.journal}"
+    followed = f"{path}: {counted(report.rows, 'row')} of journal {report.journal}"
     if report.removed:
         followed += f", {report.removed} removed by retention or overflow"
     if report.fault is None:

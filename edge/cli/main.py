@@ -27,6 +27,7 @@ from edge.system.log_output import log_to_stderr, print_line, write_line
 from edge.system.priority import COMPUTES_BESIDE, lower_priority
 from edge.system.process_end import exit_process
 from edge.system.process_start import prepare_process
+from edge.wording import counted
 from edge.yaml_lines import read_settings_file
 
 if TYPE_CHECKING:
@@ -622,7 +623,7 @@ def _tune(settings: "Settings", config: Path | None) -> None:
     best = made.best(model.objective, tiled)
     print_line(
         f"{path}: for {model.objective} this PC runs {best.streams} streams of batch "
-        f"{best.batch} on {best.threads} threads"
+        f"{best.batch} on {counted(best.threads, 'thread')}"
     )
 
 

@@ -19,6 +19,7 @@ from edge.settings.carried import carried_version, page_settings, station_values
 from edge.settings.layers import with_recipe
 from edge.settings.overrides import Overrides, PageSettings
 from edge.settings.station import Settings
+from edge.wording import counted
 
 
 class RecipeCommandInvalid(ConfigurationError):
@@ -184,7 +185,8 @@ def _exported(
         key=key,
         stations=order.stations,
     )
-    lines = [f"{path}: {version}, {len(made.files)} files, {path.stat().st_size} bytes"]
+    files = counted(len(made.files), "file")
+    lines = [f"{path}: {version}, {files}, {path.stat().st_size} bytes"]
     if order.images:
         lines.append(f"images   {_images_line(version, recipes)}")
     if station is None:

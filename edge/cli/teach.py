@@ -27,6 +27,7 @@ from edge.teaching.product_view import ProductView, make_view
 from edge.teaching.taught_bundle import TaughtBundle
 from edge.teaching.teach import TaughtModel, TeachingOrder
 from edge.teaching.views import MAX_FEW_IMAGES
+from edge.wording import agreeing, counted
 
 _STRANGEST = 5
 _MAX_NAMED = 5
@@ -173,7 +174,7 @@ def _published(command: TeachCommand, content: RecipeContent, built: BuiltModel)
     """Add a version to the recipe, and keep what it was taught with."""
     assert command.recipes is not None  # _check
     recipes, images = RecipeFolder(command.recipes), built.read.images
-    note = f"taught with {len(images)} images"
+    note = f"taught with {counted(len(images), 'image')}"
     return recipes.publish(
         content.model_copy(update={"note": content.note or note}),
         lambda folder: write_all(built.version_files(folder)),
@@ -221,11 +222,14 @@ def result_lines(taught: TaughtModel, bundle: TaughtBundle, read: ReadImages) ->
     """Return what was learned: the strangest images, the threshold, and what it is worth."""
     threshold = bundle.manifest.threshold
     count = len(read.images)
-    lines = [f"taught   {bundle.manifest.identity.name}: {count} images, {_views(taught)}"]
+    lines = [
+        f"taught   {bundle.manifest.identity.name}: {counted(count, 'image')}, {_views(taught)}"
+    ]
     if read.repeated:
         names = ", ".join(one_line(path.name) for path in read.repeated[:_MAX_NAMED])
         lines.append(
-            f"repeated {len(read.repeated)} files are identical to others and count once: {names}"
+            f"repeated {counted(len(read.repeated), 'file is', 'files are')} identical to others "
+            f"and count once: {names}"
         )
     for item in taught.scored[:_STRANGEST]:
         mark = "  looks like a defect, left out" if item.doubtful else ""
@@ -234,14 +238,16 @@ def result_lines(taught: TaughtModel, bundle: TaughtBundle, read: ReadImages) ->
     check = taught.check
     if check is not None and check.suspect_count:
         lines.append(
-            f"suspects {check.suspect_count} of {check.compared} images look like defects and are "
+            f"suspects {check.suspect_count} of {counted(check.compared, 'image')} "
+            f"{agreeing(check.suspect_count, 'looks like a defect', 'look like defects')}, "
             f"left out: {', '.join(check.suspects[:_MAX_NAMED])}. Look at them: remove those that "
             "show a defect; if all are good, teach again with --no-check-good."
         )
     lines.append(f"worth    {guarantee_sentence(threshold, check)}")
     if count <= MAX_FEW_IMAGES:
         lines.append(
-            f"few      {count} images show little of how good parts differ: expect good "
+            f"few      {counted(count, 'image shows', 'images show')} little of how good parts "
+            "differ: expect good "
             "parts to be rejected that differ in other ways. Turned and shifted views "
             "show the same parts and do not count as more. Teach again with 20 or more."
         )

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from edge.errors import ConfigurationError
+from edge.wording import counted
 
 ROOT = "vi/v1"
 _SEGMENT = re.compile(r"[a-z0-9_-]{1,32}")
@@ -49,7 +50,7 @@ class StationTopic:
         segments = name.split("/")
         if len(segments) != 4:
             raise StationNameInvalid(
-                f"the station name {name!r} has {len(segments)} parts; "
+                f"the station name {name!r} has {counted(len(segments), 'part')}; "
                 "it is SITE/LINE/STATION/CAMERA, for example plant-1/line-2/cap/top"
             )
         return cls(*segments)

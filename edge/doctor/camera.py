@@ -40,6 +40,7 @@ from edge.errors import StationError
 from edge.imaging.frame import Frame
 from edge.settings.camera import CameraSettings, TriggerSettings
 from edge.settings.unprotected_access import login_in_plain_sight
+from edge.wording import counted
 
 IMAGES = 200
 # Enough for all of them at seven a second; a slower camera shows what it can.
@@ -264,7 +265,8 @@ def _counted(report: CameraReport) -> Iterator[Finding]:
     if counters.get("n_underruns"):
         yield advice(
             "receiving",
-            f"{counters['n_underruns']} images were dropped for lack of buffers on this PC",
+            f"{counted(counters['n_underruns'], 'image was', 'images were')} dropped for lack of "
+            "buffers on this PC",
             "raise camera.sensor.buffers, and reduce the load on this PC",
         )
     if counters.get("n_resent_packets"):
@@ -278,9 +280,9 @@ def _counted(report: CameraReport) -> Iterator[Finding]:
 def loss_finding(test: LossTest, limits: Thoroughness) -> Finding:
     """Say what a loss test means."""
     subject = "loss test"
-    gave = f"{test.images} images in {test.seconds:.1f} s ({test.rate_fps:.1f} a second)"
+    gave = f"{counted(test.images, 'image')} in {test.seconds:.1f} s ({test.rate_fps:.1f} a second)"
     if test.lost:
-        return fault(subject, f"after {test.images} images: {test.lost}", "")
+        return fault(subject, f"after {counted(test.images, 'image')}: {test.lost}", "")
     if not test.images:
         return fault(
             subject,
@@ -337,14 +339,14 @@ def trigger_finding(test: TriggerTest, frame_timeout_ms: float) -> Finding:
     if test.untriggered:
         return fault(
             subject,
-            f"{test.untriggered} images came without a trigger",
+            f"{counted(test.untriggered, 'image')} came without a trigger",
             "check that camera.trigger.selector is what this camera waits for",
         )
     answered = len(test.answered_ms)
     if answered < test.fired:
         return fault(
             subject,
-            f"{test.fired - answered} of {test.fired} triggers gave no image within "
+            f"{test.fired - answered} of {counted(test.fired, 'trigger')} gave no image within "
             f"{frame_timeout_ms:g} ms",
             "raise camera.trigger.frame_timeout_ms, or shorten the exposure",
         )

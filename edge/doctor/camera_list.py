@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge.cameras.genicam.discovery import SeenCamera, list_cameras
 from edge.cameras.genicam.library import AravisMissing
+from edge.wording import counted
 
 # linux/videodev2.h: struct v4l2_capability is 104 bytes.
 VIDIOC_QUERYCAP = 0x80685600
@@ -86,7 +87,8 @@ def camera_lines(root: Path = Path("/")) -> Iterator[str]:
     except AravisMissing as error:
         yield f"GigE and USB3 Vision: not searched. {error}"
     else:
-        yield f"GigE and USB3 Vision: {len(genicam) or 'no'} camera{'s' * (len(genicam) != 1)}"
+        found = counted(len(genicam), "camera") if genicam else "no cameras"
+        yield f"GigE and USB3 Vision: {found}"
         yield from (f"  uri: {camera.uri:<40} {genicam_text(camera)}" for camera in genicam)
         if not genicam:
             yield (
@@ -94,7 +96,7 @@ def camera_lines(root: Path = Path("/")) -> Iterator[str]:
                 "(`ip addr`), and that no firewall drops UDP port 3956."
             )
     devices = video_devices(root)
-    yield f"USB and other V4L2: {len(devices) or 'no'} device{'s' * (len(devices) != 1)}"
+    yield f"USB and other V4L2: {counted(len(devices), 'device') if devices else 'no devices'}"
     for device in devices:
         now = "" if device.uri == device.node else f", now {device.node}"
         yield f"  uri: {device.uri:<40} {device.card}{now}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edge.redaction import one_line
+from edge.wording import counted
 
 
 class Grade(StrEnum):
@@ -60,4 +61,4 @@ def summary(findings: Sequence[Finding]) -> str:
     """Return the last line: how many of what."""
     counts = {grade: sum(f.grade is grade for f in findings) for grade in Grade}
     parts = [f"{count} {grade.value}" for grade, count in counts.items() if count]
-    return f"{len(findings)} checks: {', '.join(parts)}"
+    return f"{counted(len(findings), 'check')}: {', '.join(parts)}"

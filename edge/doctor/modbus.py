@@ -10,6 +10,7 @@ from edge.plc.modbus_server import bound_socket, modbus_library
 from edge.plc.registers import Order
 from edge.plc.remote_io import modbus_client
 from edge.settings.modbus import ModbusSettings, PlcSettings
+from edge.wording import counted
 
 LIMIT_S = 5.0
 _ASKED = b"\0\1\0\0\0\6\xff\4\0\0" + table.STATUS_WORDS.to_bytes(2, "big")
@@ -39,7 +40,8 @@ def modbus_finding(settings: ModbusSettings, running: bool) -> Finding:
     order = Order(settings.word_order == "little", settings.byte_order == "little")
     found = (
         f"answers at {where}; last trigger {_value(words, 'taken_id', order)}, "
-        f"{_value(words, 'results_missed', order)} results were not acknowledged"
+        f"{counted(_value(words, 'results_missed', order), 'result was', 'results were')} not "
+        "acknowledged"
     )
     if words[1] & table.MASTER_MISSING.mask:
         return advice(

@@ -43,6 +43,7 @@ from edge.station.model.inspectors import make_inspectors, run_plan
 from edge.station.model.releases import Releases
 from edge.station.monitoring.kernel_clock import clock_sync
 from edge.station.recording.journal_folder import journal_folder_seen_from
+from edge.wording import counted
 
 LATENCY_ROUNDS = 30
 LATENCY_LIMIT_S = 3.0
@@ -290,4 +291,7 @@ def _self_tested(bundle: Bundle, device: str) -> str:
             f"compiles for {device} and gives finite numbers; the bundle contains no "
             "reference scores"
         )
-    return f"{count} reference images give the scores of the export on {device}"
+    return (
+        f"{counted(count, 'reference image gives', 'reference images give')} the scores of the "
+        f"export on {device}"
+    )

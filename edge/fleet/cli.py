@@ -20,6 +20,7 @@ from edge.mqtt.broker_options import add_broker_options, broker_settings
 from edge.settings.mqtt import MqttSettings
 from edge.system.log_output import log_to_stderr, print_line, write_line
 from edge.system.process_start import prepare_process
+from edge.wording import counted
 
 # Of the broker's packets, with room for topic and properties.
 MAX_ROLLOUT_BYTES = 60_000
@@ -81,13 +82,14 @@ def _release(options: argparse.Namespace, stopping: Callable[[], bool]) -> None:
     size = len(rollout.model_dump_json())
     if size > MAX_ROLLOUT_BYTES:
         raise PlanInvalid(
-            f"{options.plan}: {len(stations)} stations make a record of {size} bytes; at "
+            f"{options.plan}: {counted(len(stations), 'station makes', 'stations make')} a "
+            f"record of {size} bytes; at "
             f"most {MAX_ROLLOUT_BYTES} can be sent through the broker. Split the plan, "
             "and release to one group after the other."
         )
     lead = Lead(settings, rollout.claim, stopping)
     _refuse_a_second(lead.link.retained)
-    print_line(f"roll-out {rollout.id}: {release} to {len(stations)} stations")
+    print_line(f"roll-out {rollout.id}: {release} to {counted(len(stations), 'station')}")
     _lead(lead, rollout, stopping)
 
 

@@ -24,6 +24,7 @@ from edge.fleet.rollout import (
     wave_name,
 )
 from edge.settings.mqtt import MqttSettings
+from edge.wording import agreeing, counted
 
 TURN_S = 0.2
 KEEP_INTERVAL_S = 5.0
@@ -303,7 +304,10 @@ class Leader:
                 (r := seen[one].answer(now.id)) is not None and r.phase == "in_force"
                 for one in now.stations()
             )
-            text = f"{wave_name(now)}: {count} of {len(now.stations())} stations have it"
+            text = (
+                f"{wave_name(now)}: {count} of {counted(len(now.stations()), 'station')} "
+                f"{agreeing(count, 'has', 'have')} it"
+            )
             if text != self._reported:
                 self._reported = text
                 self._emit(text + (f"; waits for {waits}" if waits else ""))

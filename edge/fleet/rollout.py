@@ -19,6 +19,7 @@ from edge.contract.fleet import (
 )
 from edge.fleet.judgement import CHALLENGE_OVERDUE, Seen, out_of_bounds
 from edge.fleet.plan import MAX_WAVES, Plan
+from edge.wording import counted
 
 
 class Stage(StrEnum):
@@ -177,7 +178,7 @@ def waits_for(rollout: Rollout, seen: Mapping[str, Seen]) -> str:
     needed = [one for one in wave if rollout.wave == 0 or seen.get(one, Seen()).online]
     missing = [one for one in needed if one not in with_it]
     if missing:
-        return f"{len(missing)} of {len(wave)} stations, {missing[0]} first"
+        return f"{len(missing)} of {counted(len(wave), 'station')}, {missing[0]} first"
     left_s = plan.minutes(rollout.wave) * 60.0 - rollout.elapsed_s
     if left_s > 0:
         return f"{left_s:.0f} s"
@@ -186,7 +187,7 @@ def waits_for(rollout: Rollout, seen: Mapping[str, Seen]) -> str:
         one = seen[station]
         since = one.report.since if one.report else None
         if since is None or since.parts < parts:
-            return f"{parts} parts at {station}, {since.parts if since else 0} so far"
+            return f"{counted(parts, 'part')} at {station}, {since.parts if since else 0} so far"
         if plan.bounds.challenge and CHALLENGE_OVERDUE in one.reasons:
             return f"the challenge of {station}"
     return ""

@@ -10,6 +10,7 @@ from typing import Any
 from edge.contract.fleet import PAGE_SETTINGS, FleetReport
 from edge.fleet.fleet_link import Retained
 from edge.fleet.leader import CONNECTED_STATES, read_condition, without_counts
+from edge.wording import counted
 
 _DIGITS = re.compile(r"([0-9]+)")
 # A station publishes its counts every 10 s, and its state every 30 s.
@@ -72,7 +73,8 @@ def rows_table(retained: Retained, rows: Sequence[StationRow]) -> Iterator[str]:
     quiet = set(without_counts(retained)) & {row.station for row in rows if row.ok_rate is None}
     if quiet:
         yield (
-            f"OK: not known for {len(quiet)} stations, which report it every 10 s; --wait "
+            f"OK: not known for {counted(len(quiet), 'station')}, which report it every 10 s; "
+            "--wait "
             "12 waits for it"
         )
     for row in rows:

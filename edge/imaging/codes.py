@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge.errors import ConfigurationError
 from edge.imaging.frame import Box, Pixels
+from edge.wording import counted
 
 MAX_TEXT_LENGTH = 100
 _ZXING = {"qr": "QRCode", "datamatrix": "DataMatrix"}
@@ -75,7 +76,8 @@ def read_code(pixels: Pixels, kinds: Sequence[str], region: Box | None) -> CodeR
     if len(texts) > 1:
         return CodeReading(
             None,
-            f"{len(texts)} codes with different texts. Set code.region to where the part's is.",
+            f"{counted(len(texts), 'code')} with different texts. Set code.region to where the "
+            "part's is.",
         )
     text = texts[0]
     if len(text) > MAX_TEXT_LENGTH or not text.isprintable():

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.inspection.tolerance import allowed_beyond, needed_count, rate_bound
+from edge.wording import counted
 
 Scores = NDArray[np.floating]
 
@@ -176,8 +177,8 @@ def false_reject_rate(good: Scores, rate: float) -> float:
         raise ValueError(f"a false-reject rate lies between 0 and 1, it is {rate:g}")
     if math.floor(len(good) * rate + _ROUNDING) < 1:
         raise ValueError(
-            f"a false-reject rate of {rate:g} needs at least {math.ceil(1 / rate - _ROUNDING)} "
-            f"good images, there are {len(good)}"
+            f"a false-reject rate of {rate:g} needs at least "
+            f"{counted(math.ceil(1 / rate - _ROUNDING), 'good image')}, there are {len(good)}"
         )
     return lowest_that_rejects(good, rate)
 
@@ -326,7 +327,8 @@ def _ascending(scores: Scores, kind: str, at_least: int = 0) -> Scores:
     faulty = len(scores) - int(np.isfinite(scores).sum())
     if faulty:
         raise ValueError(
-            f"{faulty} of {len(scores)} scores of {kind} images are not finite; fit the model again"
+            f"{faulty} of {counted(len(scores), 'score')} of {kind} images are not finite; fit "
+            "the model again"
         )
     return np.sort(scores)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edge.bundle.input_spec import TileSpec
 from edge.errors import FrameUnsuitable
 from edge.imaging.frame import Box
+from edge.wording import counted
 
 # A frame of more tiles than this is not from the camera that the model was made for.
 MAX_TILES = 4096
@@ -79,7 +80,8 @@ def plan_tiles(box: Box, spec: TileSpec) -> TilePlan:
     )
     if len(plan) > MAX_TILES:
         raise FrameUnsuitable(
-            f"{box.width}×{box.height} pixels are {len(plan)} tiles of {spec.width}×{spec.height}, "
+            f"{box.width}×{box.height} pixels are {counted(len(plan), 'tile')} of "
+            f"{spec.width}×{spec.height}, "
             f"more than {MAX_TILES}. Set a crop, or train with larger tiles."
         )
     return plan

@@ -6,6 +6,7 @@ from enum import StrEnum
 from edge.contract.event import Event, Severity, event_payload
 from edge.journal.entries import Entry, RecordKind
 from edge.journal.ledger import Dropped, JournalTotals, Ledger
+from edge.wording import counted
 
 NEARLY_FULL = 0.8
 # Once said, a level is taken back only this far below it; else it would flicker at the edge.
@@ -165,7 +166,8 @@ def dropped_event(dropped: Dropped, utc_ns: int) -> Entry:
     event = Event(
         kind="verdicts_dropped",
         severity=Severity.ALARM,
-        detail=f"the journal was full and {dropped.count} OK verdicts were deleted unsent. "
+        detail="the journal was full and "
+        f"{counted(dropped.count, 'OK verdict was', 'OK verdicts were')} deleted unsent. "
         "Restore the broker, or raise journal.max_rows and journal.max_bytes.",
         data={
             "first_seq": dropped.ranges[0][0],

@@ -25,6 +25,7 @@ from edge.journal.open import Journal, mark_damaged, write_anew
 from edge.journal.open_files import Displaced
 from edge.journal.sqlite_errors import is_damage, is_transient
 from edge.journal.write_queue import Group, Queued, WriteQueue
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,8 @@ class JournalWriter:
                 if self._clock_ns() >= closing_until_ns:
                     raise JournalUnavailable(
                         f"{self._trouble} The station is stopping and "
-                        f"{self._write_queue.waiting} entries were not recorded."
+                        f"{counted(self._write_queue.waiting, 'entry was', 'entries were')} not "
+                        "recorded."
                     )
             self._write_queue.pause(delay_s)
             delay_s = min(delay_s * 2, max_delay_s)

@@ -24,6 +24,7 @@ from edge.mqtt.reconnect import Backoff
 from edge.settings.credentials import read_secret
 from edge.system.log_output import log_to_stderr, print_line, write_line
 from edge.system.process_start import prepare_process
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +218,10 @@ def summary(store: RecordStore) -> list[str]:
         kept = sum(stretch.last - max(stretch.first, 1) + 1 for stretch in numbers)
         gaps = ", ".join(str(gap) for gap in store.missing(station, journal, 0)) or "none"
         lost = ", ".join(str(gap) for gap in store.lost(station, journal)) or "none"
-        line = f"{station}: {kept} verdicts, newest {numbers.last}; missing {gaps}; lost {lost} "
+        line = (
+            f"{station}: {counted(kept, 'verdict')}, newest {numbers.last}; missing {gaps}; lost "
+            f"{lost} "
+        )
         if conflicts := store.conflicts(station, journal):
             line += f"; CONFLICT: other verdicts under {', '.join(map(str, conflicts))} "
         reported = store.reported(station, journal)

@@ -29,6 +29,7 @@ from edge.mqtt.connection import Connection, Echo
 from edge.mqtt.relay_lane import MAY_CONCERN_THE_ROW, ROWS_PER_READ, Lane, OutboxReader
 from edge.mqtt.replay_detector import ReplayDetector
 from edge.mqtt.resending import Resending
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -429,8 +430,8 @@ class Relay:
             CommandAnswer(
                 request=order.request,
                 status=status,
-                detail=f"{resending.delivered} of {wanted} records sent again. The journal keeps "
-                "records for journal.retention_days.",
+                detail=f"{resending.delivered} of {counted(wanted, 'record')} sent again. "
+                "The journal keeps records for journal.retention_days.",
                 reason=reason,
                 data={"kind": order.kind, "sent": resending.delivered, "wanted": wanted},
             )

@@ -12,6 +12,7 @@ from edge.contract.encoding import to_json
 from edge.contract.verdict import Verdict, payload
 from edge.errors import OutputNotWritable
 from edge.ports.port import PortSettings
+from edge.wording import counted
 
 SUFFIX = ".json"
 # A full folder takes files again once a tenth is fetched: who fetches one by one would make of each
@@ -82,7 +83,8 @@ class FileDrop:
             self._count_again()
         if self._full:
             raise OutputNotWritable(
-                f"{self._folder}: {self._waiting} verdicts wait there, file_drop.max_files. "
+                f"{self._folder}: {counted(self._waiting, 'verdict waits', 'verdicts wait')} "
+                "there, file_drop.max_files. "
                 "Fetch and delete them."
             )
         assert verdict.identity is not None

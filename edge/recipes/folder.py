@@ -30,6 +30,7 @@ from edge.recipes.errors import RecipeDamaged, RecipeError, RecipeNotInForce, Re
 from edge.recipes.kept_images import images_to_remove
 from edge.recipes.names import recipe_name
 from edge.recipes.taught import Taught, read_taught
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -250,10 +251,10 @@ class RecipeFolder:
             _sync(self.images(name))
             dropped = [version for version, images in taught.items() if images & removed]
             log.warning(
-                "recipe %s: %d images of other versions were removed, because recipes.max_images "
+                "recipe %s: %s of other versions were removed, because recipes.max_images "
                 "is %d; no longer to be built again: version %s",
                 name,
-                len(removed),
+                counted(len(removed), "image"),
                 max_images,
                 ", ".join(map(str, dropped)) or "none",
             )

@@ -29,6 +29,7 @@ from edge.teaching.refusals import TeachingRefused
 from edge.teaching.taught_bundle import Lesson, TaughtBundle, make_bundle
 from edge.teaching.teach import Progress, TaughtModel, TeachingImages, TeachingOrder, teach
 from edge.teaching.teacher_graph import TeacherGraph
+from edge.wording import counted
 
 _NO_IMAGE = "no good image is left. Capture about 20."
 
@@ -165,7 +166,8 @@ def build(
         raise TeachingRefused(_NO_IMAGE, kind="no_images")
     if len(read.images) == 1 and read.repeated and not asked.order.with_views:
         raise TeachingRefused(
-            f"all {1 + len(read.repeated)} files show the very same image, as "
+            f"all {counted(1 + len(read.repeated), 'file shows', 'files show')} the very same "
+            "image, as "
             f"{read.images[0].path.name} does. Check that the camera does not repeat one image, "
             "and capture about 20 different parts.",
             kind="one_image",

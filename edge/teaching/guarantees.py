@@ -2,6 +2,7 @@
 
 from edge.bundle.manifest import Threshold
 from edge.bundle.training_record import GoodCheck
+from edge.wording import SUSPECTS, counted
 
 _KINDS = {
     "false_reject_rate": ("good parts are rejected", "good", "defective parts pass"),
@@ -28,8 +29,7 @@ def guarantee_sentence(threshold: Threshold, check: GoodCheck | None) -> str:
         f" ({folds} of them scored by models that were fitted without them)" if folds else ""
     )
     aside = (
-        f" {left_out} good images that look like defects are left out; the guarantee "
-        "does not cover parts like them."
+        f" {counted(left_out, *SUSPECTS)}, left out; the guarantee does not cover parts like them."
         if left_out and found.of == "false_reject_rate"
         else ""
     )

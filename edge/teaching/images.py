@@ -20,6 +20,7 @@ from edge.inspection.areas import demand_size
 from edge.inspection.frame_prediction import view_frame
 from edge.inspection.plausibility import image_fault, image_statistics
 from edge.teaching.refusals import TeachingRefused
+from edge.wording import counted
 
 # More add little to a bank of a few thousand patches, and take memory and time.
 MAX_IMAGES = 500
@@ -131,7 +132,8 @@ def read_images(paths: Sequence[Path], spec: InputSpec) -> ReadImages:
         )
     if without_part:
         raise TeachingRefused(
-            f"the part was not found in {len(without_part)} of {len(paths)} images. Remove those "
+            f"the part was not found in {len(without_part)} of {counted(len(paths), 'image')}. "
+            "Remove those "
             "that do not show it whole, or choose another reference, region or alignment:",
             *_listed([f"{path}: {why}" for path, why in without_part.items()]),
             kind="part_not_found",
@@ -198,7 +200,10 @@ def _stems(paths: Iterable[Path]) -> str:
 
 
 def _named(faults: Sequence[_Fault]) -> Iterable[str]:
-    yield (f"{len(faults)} images cannot be used for teaching. Remove them, or capture them again:")
+    yield (
+        f"{counted(len(faults), 'image')} cannot be used for teaching. Remove them, or capture "
+        "them again:"
+    )
     yield from _listed([fault.sentence for fault in faults])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from edge.recipes.errors import RecipeDamaged, RecipeUnknown
 from edge.recipes.folder import IMAGES, VERSIONS, RecipeFolder
 from edge.recipes.taught import TAUGHT_FILE, Taught, read_taught
+from edge.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ def recipe_images(folder: Path) -> RecipeImages:
     gone = [one for one in (*taught.images, *taught.defective) if one not in known]
     if gone:
         raise RecipeDamaged(
-            f"{folder / IMAGES}: {len(gone)} images that it was taught with are gone, the first "
-            f"is {gone[0][:12]}. Import the recipe with its images."
+            f"{folder / IMAGES}: {counted(len(gone), 'image is', 'images are')} gone that it "
+            f"was taught with, the first is {gone[0][:12]}. Import the recipe with its images."
         )
     return RecipeImages(
         good=tuple(known[one] for one in taught.images),

@@ -30,6 +30,7 @@ from edge.teaching.refusals import TeachingRefused
 from edge.teaching.teacher_graph import PatchFeatures, TeacherGraph
 from edge.teaching.threshold_choice import AUTOMATIC, ThresholdChoice
 from edge.teaching.views import MAX_FEW_IMAGES, views
+from edge.wording import counted
 
 # Of the images, on average; as that of a fit on images without defects.
 _HELD_OUT_SHARE = 0.15
@@ -220,7 +221,7 @@ class _Lesson:
         fit = [image for index, image in enumerate(images) if index not in off]
         folded, suspects = self._cross_validated(fit, beside, len(images))
         learned = [image for image in fit if image.content not in suspects]
-        self._progress(f"bank of {len(learned)} images")
+        self._progress(f"bank of {counted(len(learned), 'image')}")
         bank = self._bank(learned)
         held_out_scored = self._scored(bank, beside)
         bad = self._scored(bank, given.held_against)

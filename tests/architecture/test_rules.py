@@ -69,6 +69,19 @@ RECORD = (
     ("rule", "files", "named"),
     [
         (
+            "a count agrees with what is counted",
+            {
+                "edge/a.py": "import logging\nlog = logging.getLogger()\n"
+                "def f(n):\n    log.info('%d images', n)\n"
+            },
+            "edge/a.py:4: {%d} images",
+        ),
+        (
+            "a count agrees with what is counted",
+            {"edge/a.py": "def f(n):\n    return f'{n} good images look bad'\n"},
+            "edge/a.py:2: {n} good images look bad",
+        ),
+        (
             "imports go downwards",
             {"edge/settings/a.py": "def late():\n    from edge.station import b\n"},
             "edge/settings/a.py:2: settings imports edge.station.b",

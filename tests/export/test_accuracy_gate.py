@@ -70,7 +70,7 @@ def test_many_defects_at_the_threshold_that_all_slip_below_it_are_no_rounding() 
     before = [*good_scores(56, 8.0), *[THRESHOLD + 0.02 * SPREAD] * 8]
     accuracy = changed(before, [score - 0.05 * SPREAD for score in before], defective=8)
     assert accuracy.faults(AccuracyBudget()) == [
-        "8 right verdicts of 64 become wrong, 0 wrong ones right (allowed 1.0% more)"
+        "of 64 verdicts 8 became wrong and 0 right (allowed 1.0% more)"
     ]
 
 

@@ -46,7 +46,7 @@ def make_builder(algorithm: str, folder: Path, shared: Path) -> VariantBuilder:
         subject=Quantizable(graph, read_layers(onnx), model.floating_point, model.mean_corrected),
         size=(SIDE, SIDE),
         calibration=lambda: calibration,
-        evidence=JudgingSet(images, reference, scale),
+        evidence=JudgingSet(images=images, reference=reference, scale=scale),
         budget=BUDGET,
         in_batches=False,  # as of whole images
     )

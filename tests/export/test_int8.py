@@ -222,7 +222,7 @@ def test_images_that_int8_is_quantized_with_do_not_judge_it(
     asked = ["--precision", "int8", "-o", str(output), *places, *LENIENT]
     assert main([str(any_checkpoint), *asked]) == 0
     assert load_bundle(output).manifest.precision.gate.images == 9
-    assert "10 images that INT8 is calibrated with do not judge it" in caplog.text
+    assert "INT8 is calibrated with these, and not judged by them: 10 images" in caplog.text
 
 
 def test_a_precision_is_not_judged_by_what_the_model_was_fitted_on(

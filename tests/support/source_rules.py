@@ -30,7 +30,7 @@ RANKS = (
 # Under all rooms, and importing none of them.
 GROUND_FLOOR = frozenset(
     {"system", "errors", "redaction", "atomic_files", "csv_table", "validation"}
-    | {"yaml_lines", "section", "token_bucket"}
+    | {"yaml_lines", "section", "token_bucket", "wording"}
 )
 # What training and export may import besides the ground floor.
 SHARED_ROOMS = frozenset({"imaging", "bundle", "inspection", "recipes", "teaching"})
@@ -509,6 +509,41 @@ def builders_of_the_page(modules: Iterable[Module]) -> list[str]:
     ]
 
 
+# What messages count; one of it is written without its s.
+COUNTED = "images|parts|verdicts|records|files|frames|stations|tiles|rows|triggers|messages|entries"
+COUNTED += "|events|edges|scores|recipes|rounds|checks|threads|pairs|stations|showings|defects"
+_COUNTED = re.compile(rf" (?:(?!and|of|or)[a-z-]+ ){{0,3}}?(?:{COUNTED})\b")
+# These are no counts, or bounds that are never one.
+_NO_COUNTS = re.compile(
+    r"what|kind|key|config\.algorithm|_listed\(loose\)|more|opcua\.host|folds|' or '.*|wrong\[0\]"
+    r"|(?:agreeing|counted)\(.*|[A-Z_]+"
+)
+
+
+def uncounted(modules: Iterable[Module]) -> list[str]:
+    """Return counts that stand before a plural whatever they are: ``1 images``."""
+    return [
+        f"{module.path}:{line}: {{{what}}}{behind[:40]}"
+        for module in modules
+        for node in module.nodes
+        for what, behind, line in _placeholders(node)
+        if _COUNTED.match(behind) and not _NO_COUNTS.fullmatch(what)
+    ]
+
+
+def _placeholders(node: ast.AST) -> Iterator[tuple[str, str, int]]:
+    """Yield what a message puts in, the text behind it, and where."""
+    if isinstance(node, ast.JoinedStr):
+        for value, text in zip(node.values, node.values[1:], strict=False):
+            if isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant):
+                yield ast.unparse(value.value), str(text.value), node.lineno
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("log."):
+        first = node.args[0] if node.args else None
+        if isinstance(first, ast.Constant):
+            for behind in str(first.value).split("%d")[1:]:
+                yield "%d", behind, node.lineno
+
+
 def all_faults(modules: list[Module]) -> Mapping[str, list[str]]:
     """Return by rule what breaks it."""
     return {
@@ -528,6 +563,7 @@ def all_faults(modules: list[Module]) -> Mapping[str, list[str]]:
         "names are words of the field": private_words(modules),
         "no lambda stands in for a part": early_lambdas(modules),
         "a docstring begins with a sentence": sections_first(modules),
+        "a count agrees with what is counted": uncounted(modules),
     }
 
 

@@ -61,7 +61,7 @@ def test_the_default_stays_where_nothing_is_shown_to_be_better() -> None:
 def test_of_few_images_nothing_is_chosen_whatever_they_show() -> None:
     choice = decide([trial("patchcore", 0.0, 9), trial("dfm", 9.0, 9)], 9)
     assert (choice.chosen, choice.tried) == ("patchcore", ())
-    assert "9 good images held out of the fit are too few" in choice_lines(choice)[0]
+    assert "too few to compare models by: 9 good images held out" in choice_lines(choice)[0]
     assert "there is nothing" in choice_lines(decide([], 20))[0]
 
 
@@ -128,7 +128,7 @@ def test_few_images_and_what_the_threshold_lacks_are_reported_before_anything_is
     output = tmp_path / "a.safetensors"
     arguments = fit_arguments(data, weights, output, *AUTO, "--no-report")
     assert main(arguments) == 0
-    printed = "good images held out of the fit are too few to compare models by; 10 are needed"
+    printed = "good images held out of the fit; 10 are needed"
     assert printed in capsys.readouterr().out
     choice = load_checkpoint(output).description.training.choice
     assert choice is not None and choice.chosen == "patchcore" and not choice.tried

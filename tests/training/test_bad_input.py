@@ -76,7 +76,7 @@ def test_a_corrupt_test_image_does_not_spoil_a_finished_fit(tmp_path: Path, weig
     output = tmp_path / "m.safetensors"
     assert main(fit_arguments(root, weights, output)) == 0
     page = output.with_suffix(".html").read_text()
-    assert "<b>1 images could not be inspected</b>" in page
+    assert "<b>1 image could not be inspected</b>" in page
     assert "001.png: not a complete image" in page
 
 
@@ -104,7 +104,7 @@ def test_a_defect_among_the_good_validation_images_is_warned_of(
         write(root / "validation" / "good" / f"{number}.png", good_image(300 + number))
     write(root / "validation" / "good" / "wrong.png", defective_image(99)[0])
     assert main(fit_arguments(root, weights, tmp_path / "m.safetensors")) == 0
-    assert "1 good images look like defects and are left out of fit and calib" in caplog.text
+    assert "1 good image looks like a defect, left out of fit and calib" in caplog.text
     assert "validation/good/wrong.png" in caplog.text
 
 

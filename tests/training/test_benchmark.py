@@ -342,7 +342,7 @@ def test_a_fit_that_fails_leaves_the_others_their_rows(
     options = arguments(data, weights, table, "--algorithms", "padim,patchcore")
     assert main([*options, "--set", "patchcore.layers=layer9"]) == FAILED
     err = capsys.readouterr().err
-    assert "1 of 2 rows are not complete, first patchcore on slopes: layer 'layer9'" in err
+    assert "1 of 2 rows is not complete, first patchcore on slopes: layer 'layer9'" in err
     assert "Traceback" not in err
     assert [row["algorithm"] for row in rows(table)] == ["padim"]
     assert "layer 'layer9' does not exist" in table.with_suffix(".md").read_text()

@@ -259,7 +259,7 @@ def test_a_guarantee_names_the_images_that_it_leaves_out() -> None:
     items = [scored(1.0 + n / 60, peak=0.5 + n / 60) for n in range(60)] + [scored(30.0, peak=50.0)]
     found = calibrate(items, SPEC, 0, parse_threshold("false-reject-rate=0.05@0.95"))
     sentence = guarantee_sentence(found.threshold, make_calibration_check(found))
-    assert "1 good images that look like defects are left out; the guarantee does not" in sentence
+    assert "1 good image looks like a defect, left out; the guarantee does not" in sentence
 
 
 def test_synthetic_defects_guarantee_nothing() -> None:

@@ -257,7 +257,7 @@ def test_the_same_set_elsewhere_has_the_same_splits_and_fingerprint(
         (Layout.SHANGHAITECH, "testing/frames/01_0014/002.jpg", "labels 5 frames, but"),
         (Layout.SHANGHAITECH, "training/frames", "training/frames: no clips"),
         (Layout.MVTEC_AD, "train/good", "train/good: no images"),
-        (Layout.RECIPE, "images", "13 images that it was taught with are gone"),
+        (Layout.RECIPE, "images", "13 images are gone that it was taught with"),
         (Layout.RECIPE, "versions/0001/taught.json", "no version of it was taught"),
         (Layout.FOLDER, "good", "good: no images"),
     ],

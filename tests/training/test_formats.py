@@ -102,7 +102,7 @@ def test_images_that_are_to_be_turned_are_named_and_read_so(
     plain = root / "good" / "upright.jpg"
     plain.write_bytes(jpeg(upright, 1))
     assert main(["test", str(checkpoint), "--data", str(root)]) == 0
-    assert "1 of 6 images say that they are to be turned (EXIF) and are read so" in caplog.text
+    assert "1 of 6 images says that they are to be turned (EXIF) and are read so" in caplog.text
     assert str(path) in caplog.text
     capsys.readouterr()
     assert main(["predict", str(checkpoint), str(path), str(plain)]) == 0

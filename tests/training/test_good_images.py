@@ -92,7 +92,7 @@ def test_a_mis_sorted_defect_is_named_everywhere_whatever_its_split(
     page = (tmp_path / "m.html").read_text()
     for text in (caplog.text, page):
         assert str(wrong) in text
-        assert "look like defects" in text
+        assert "1 good image looks like a defect" in text
         assert f"{check.image_with:.4g}" in text
         assert f"{checkpoint.description.threshold.image:.4g}" in text
 

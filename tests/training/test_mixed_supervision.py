@@ -238,7 +238,7 @@ def test_masks_may_be_missing_empty_or_outside_but_not_of_another_size(
     cropped = first_sight((SIDE, SIDE), crop=Crop(x=0, y=0, width=48, height=48))
     outside = Sample(path=path, kind="stain", mask=write(tmp_path / "corner.png", corner))
     assert read_marked([outside], cropped, (16, 16)) is None
-    assert "1 defective images are not learned" in caplog.text
+    assert "1 defective image is not learned" in caplog.text
 
     small = Sample(path=path, kind="stain", mask=write(tmp_path / "small.png", mask[:9]))
     with pytest.raises(DataError, match=r"small\.png: 64×9 pixels, but its image"):
@@ -253,7 +253,7 @@ def test_more_defects_than_memory_are_thinned_out_evenly(
     read = read_marked(samples, first_sight((SIDE, SIDE)), (8, 8), max_bytes=2 * 3 * SIDE**2)
     assert read is not None
     assert torch.equal(read.images[1], torch.from_numpy(stained(2)[0]))
-    assert "2 of 4 defective images are learned" in caplog.text
+    assert "of 4 defective images 2 can be learned" in caplog.text
 
 
 def config(root: Path, weights: Path, **changes: object) -> FitConfig:

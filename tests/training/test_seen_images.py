@@ -202,7 +202,7 @@ def test_a_fit_adds_folders_and_an_image_counts_once_as_the_last_one_has_it(
     training = load_checkpoint(first).description.training
     assert load_checkpoint(second).description.training == training
     assert training.dataset == "parts and marked"
-    assert "parts: 1 images count as a later folder has them" in caplog.text
+    assert "parts: 1 image counts as a later folder has them" in caplog.text
     missed = next(iter(seen([Sample(path=marked / "defect" / "missed.bmp", kind="defect")])))
     known = seen_by(first)
     assert missed not in known.fitted

@@ -8,6 +8,7 @@ from pathlib import Path
 from edge.atomic_files import check_writable
 from edge.errors import OutputNotWritable, StationError
 from edge.system.log_output import print_line
+from edge.wording import agreeing, counted
 from training.benchmark import BenchmarkRow, plan, run_benchmark
 from training.commands.options import data_options
 from training.config import FitConfig, load_fit_config, parse_assignments
@@ -42,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     failed = [row for row in rows if row.error]
     if failed:
         raise StationError(
-            f"{len(failed)} of {len(rows)} rows are not complete, first {failed[0].algorithm} on "
+            f"{len(failed)} of {counted(len(rows), 'row')} {agreeing(len(failed), 'is', 'are')} "
+            f"not complete, first {failed[0].algorithm} on "
             f"{failed[0].category}: {failed[0].error} Start the same command again to make only "
             "what is missing."
         )

@@ -8,6 +8,7 @@ import numpy as np
 from edge.atomic_files import write_whole
 from edge.system.log_output import print_line
 from edge.teaching.guarantees import guarantee_sentence
+from edge.wording import counted
 from training.calibrated_fit import calibrated_on, masked, rests_on_test, scores
 from training.calibration_records import CalibrationRecords
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -101,7 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
     print_line(
         f"{arguments.output}: threshold {before.threshold.image:.4f} → {threshold.image:.4f} "
         f"({choice.text}: {threshold.method.value}, {threshold.good_count} good and "
-        f"{threshold.defective_count} defective images{_origin(checkpoint, changed, name)})"
+        f"{counted(threshold.defective_count, 'defective image')}"
+        f"{_origin(checkpoint, changed, name)})"
     )
     print(guarantee_sentence(threshold, changed.description.training.good_check))
     for when, value in (("before", before.threshold.image), ("now", threshold.image)):
@@ -120,9 +122,9 @@ def _log_unused(opened: Opened) -> None:
         )
     if opened.kept_apart:
         log.info(
-            "%s: %d images are kept apart for tests; --all-images takes them, too",
+            "%s: %s kept apart for tests; --all-images takes them, too",
             opened.name,
-            opened.kept_apart,
+            counted(opened.kept_apart, "image is", "images are"),
         )
 
 

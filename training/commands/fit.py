@@ -7,6 +7,7 @@ from edge.bundle.manifest import Threshold
 from edge.redaction import readable
 from edge.system.log_output import print_line
 from edge.teaching.guarantees import guarantee_sentence
+from edge.wording import counted
 from training.algorithm_choice import choice_lines
 from training.calibrated_fit import fitted
 from training.checkpoint import Checkpoint, save_checkpoint
@@ -84,7 +85,8 @@ def _summary(output: Path, checkpoint: Checkpoint) -> str:
     return (
         f"{output}: {checkpoint.description.algorithm}, threshold "
         f"{threshold.image:.4f} ({threshold.method.value}, {threshold.good_count} good"
-        f"{_cross_validated(threshold)} and {threshold.defective_count} defective images)\n"
+        f"{_cross_validated(threshold)} and "
+        f"{counted(threshold.defective_count, 'defective image')})\n"
         f"{guarantee_sentence(threshold, checkpoint.description.training.good_check)}{chosen}"
     )
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, hub, nn
 
 from edge.errors import StationError
+from edge.wording import counted
 from training.components.small_backbone import SmallBackbone
 from training.components.timm_backbones import (
     PREFIX,
@@ -117,7 +118,7 @@ def load_weights(backbone: nn.Module, weights: Weights, needed: Collection[str])
     if unexpected:
         raise WeightsError(
             f"the weights hold {unexpected[0]!r}, which {kind} does not have "
-            f"({len(unexpected)} such tensors). They belong to another backbone."
+            f"({counted(len(unexpected), 'such tensor')}). They belong to another backbone."
         )
     # A classifier of other classes says nothing about the layers that are used.
     tensors = {
@@ -140,7 +141,8 @@ def load_weights(backbone: nn.Module, weights: Weights, needed: Collection[str])
     ]
     if missing:
         raise WeightsError(
-            f"the weights lack {missing[0]!r} ({len(missing)} needed tensors are missing). "
+            f"the weights lack {missing[0]!r} "
+            f"({counted(len(missing), 'needed tensor is', 'needed tensors are')} missing). "
             "Choose earlier layers or complete weights."
         )
     backbone.load_state_dict(tensors, strict=False)

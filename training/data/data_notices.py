@@ -11,6 +11,7 @@ from edge.imaging.image_files import read_image
 from edge.imaging.image_header import image_header
 from edge.imaging.orientation import UPRIGHT, orientation
 from edge.redaction import readable
+from edge.wording import agreeing, counted
 from training.data.disjoint_splits import named
 from training.data.masks import Oddity, oddities
 from training.data.near_duplicates import same_images
@@ -86,7 +87,8 @@ def _turned(images: Sequence[Path]) -> str:
     if not turned:
         return ""
     return (
-        f"{len(turned)} of {len(images)} images say that they are to be turned (EXIF) and are "
+        f"{len(turned)} of {counted(len(images), 'image')} "
+        f"{agreeing(len(turned), 'says', 'say')} that they are to be turned (EXIF) and are "
         f"read so, as viewers show them: {named(turned)}. Frames of a camera say nothing of it; "
         "make sure that the parts lie as they will there"
     )
@@ -137,7 +139,8 @@ def _twice(images: Sequence[Path]) -> str:
     shown = ", ".join(f"{one} and {other}" for one, other in pairs[:_MAX_PAIRS])
     more = f" and {len(pairs) - _MAX_PAIRS} more" if len(pairs) > _MAX_PAIRS else ""
     return readable(
-        f"{len(pairs)} images seem to be there twice, as files of several types: {shown}{more}."
+        f"{counted(len(pairs), 'image seems', 'images seem')} to be there twice, as files of "
+        f"several types: {shown}{more}."
         " One of each may be fitted and judged by the other; remove one"
     )
 
@@ -153,6 +156,7 @@ def _odd_masks(samples: Sequence[Sample]) -> list[str]:
         for one in found:
             odd[one].append(mask)
     return [
-        f"{len(paths)} of {len(masks)} masks are {one}: {named(paths)}"
+        f"{len(paths)} of {counted(len(masks), 'mask')} {agreeing(len(paths), 'is', 'are')} "
+        f"{one}: {named(paths)}"
         for one, paths in sorted(odd.items())
     ]

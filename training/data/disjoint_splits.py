@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.redaction import readable
+from edge.wording import counted
 from training.data.content import content_hashes
 from training.data.loading import check_readable
 from training.data.samples import Sample, Splits
@@ -41,8 +42,8 @@ def _apart(
     if not shared:
         return samples
     log.warning(
-        "%d images are also among those kept for judging and were left out of %s, first %s",
-        len(shared),
+        "%s among those kept for judging, too, and left out of %s, first %s",
+        counted(len(shared), "image is", "images are"),
         what,
         shared[0].label,
     )

@@ -19,6 +19,7 @@ from edge.imaging.folder_names import (
     is_called,
     written,
 )
+from edge.wording import counted
 from training.data.layout_files import good_samples, set_name
 from training.data.samples import (
     GOOD,
@@ -131,7 +132,8 @@ def _defective(root: Path, masks: list[Path]) -> list[Sample]:
         key = next((key for key in keys if key in by_key), None)
         if key is not None and may_claim[key] > 1:
             raise DataError(
-                f"{by_key[key]}: {may_claim[key]} defective images are called "
+                f"{by_key[key]}: "
+                f"{counted(may_claim[key], 'defective image is', 'defective images are')} called "
                 f"{sample.path.stem}. Put the mask of {sample.path} into "
                 f"{root / _MASKS / sample.kind}, or give the images different names."
             )

@@ -12,6 +12,7 @@ from typing import Protocol
 from edge.bundle.manifest_types import plain_text
 from edge.imaging.folder_names import existing
 from edge.teaching.used_images import HASH_BYTES
+from edge.wording import counted
 from training.data.btad import BTAD
 from training.data.cifar10 import CIFAR10
 from training.data.content import content_hashes, fingerprint
@@ -176,10 +177,10 @@ def open_judging(
     not_judged = 0 if isinstance(data, _DRAWN) else _foreign(data, known)
     if not_judged:
         log.warning(
-            "%s: the model has not seen the %d images that this set has to fit on, so it is not "
+            "%s: the model has not seen the %s that this set has to fit on, so it is not "
             "the set of the fit. They do not judge; its test images do. To judge by others, too, "
             "give their folder",
-            *(settings.path, not_judged),
+            *(settings.path, counted(not_judged, "image")),
         )
     return Opened(
         name=_named(data, samples),
@@ -383,7 +384,11 @@ def _joined(parts: Sequence[Splits]) -> Splits:
         )
         repeated = sum(content in later for content in contents.values())
         if repeated:
-            log.info("%s: %d images count as a later folder has them", splits.name, repeated)
+            log.info(
+                "%s: %s as a later folder has them",
+                splits.name,
+                counted(repeated, "image counts", "images count"),
+            )
         later.update(contents.values())
         kept.insert(0, Splits(name=splits.name, fit=fit, validation=validation, test=test))
     return Splits(
@@ -402,7 +407,7 @@ def _readable(samples: Sequence[Sample], settings: DataSettings) -> tuple[Sample
     for fault in list(faults.values())[:10]:
         log.warning("left out: %s", fault)
     if len(faults) > 10:
-        log.warning("left out: %d more images that cannot be read", len(faults) - 10)
+        log.warning("left out: %s that cannot be read", counted(len(faults) - 10, "more image"))
     return tuple(sample for sample in samples if sample not in faults)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.wording import counted
 from training.data.layout_files import (
     demanded,
     demanded_file,
@@ -101,7 +102,7 @@ def _labelled(testing: Path, clip: Path) -> list[Sample]:
     frames = images_in(clip)
     if unusual.ndim != 1 or len(unusual) != len(frames):
         raise DataError(
-            f"{table}: labels {len(unusual)} frames, but {clip} holds {len(frames)}. "
+            f"{table}: labels {counted(len(unusual), 'frame')}, but {clip} holds {len(frames)}. "
             "Unpack the data set again."
         )
     pixel_masks = testing / "test_pixel_mask" / f"{clip.name}.npy"

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from edge.imaging.further_images import further_images
 from edge.imaging.image_files import is_image
+from edge.wording import counted
 from training.data.samples import folders_below
 
 _MAX_NAMED = 3
+_LINKS = "link that leads nowhere", "links that lead nowhere"
 # What people and programs put beside images; no image is meant by it.
 _PAPERS = frozenset(
     {".txt", ".md", ".pdf", ".html", ".csv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".log"}
@@ -92,19 +94,22 @@ def unused_text(root: Path, unused: Unused) -> str:
     if unused.images:
         folders = [f"{count} in {named(f)}" for f, count in unused.images.most_common()]
         total = unused.images.total()
-        parts.append(f"{total} images in folders of no known use ({listed(folders)})")
+        parts.append(f"{counted(total, 'image')} in folders of no known use ({listed(folders)})")
     if unused.types:
         types = [f"{count} {suffix}" for suffix, count in unused.types.most_common()]
-        parts.append(f"{unused.types.total()} files of other types ({listed(types)})")
+        parts.append(f"{counted(unused.types.total(), 'file')} of other types ({listed(types)})")
     if unused.broken:
         names = [named(path) for path in unused.broken]
-        parts.append(f"{len(names)} links that lead nowhere ({listed(names)})")
+        parts.append(f"{counted(len(names), *_LINKS)} ({listed(names)})")
     if unused.inner:
         names = [f"{more} in {named(path)}" for path, more in unused.inner.items()]
         total = sum(unused.inner.values())
-        parts.append(f"{total} further pages or frames in files ({listed(names)})")
+        parts.append(
+            f"{counted(total, 'further page or frame', 'further pages or frames')} in files "
+            f"({listed(names)})"
+        )
     if unused.special:
-        parts.append(f"{unused.special} devices or pipes")
+        parts.append(f"{counted(unused.special, 'device or pipe', 'devices or pipes')}")
     if unused.hidden:
         parts.append(f"{unused.hidden} hidden")
     return f"{root}: not used are {', '.join(parts)}" if parts else ""

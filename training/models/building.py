@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edge.wording import counted
 from training.components.backbones import Weights, build_backbone, load_weights
 from training.components.feature_extractor import FeatureExtractor
 from training.components.remembered_features import RememberedFeatures
@@ -152,7 +153,8 @@ def adopt_tensors(model: AnomalyModel, tensors: dict[str, Tensor]) -> None:
     differing = sorted(set(own) ^ set(tensors))
     if differing:
         raise CheckpointError(
-            f"it and {type(model).__name__} differ in {differing[0]!r} ({len(differing)} tensors). "
+            f"it and {type(model).__name__} differ in {differing[0]!r} "
+            f"({counted(len(differing), 'tensor')}). "
             "It was made by another version; fit again."
         )
     for name, tensor in tensors.items():

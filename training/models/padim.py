@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edge.wording import counted
 from training.components.centring import Centring
 from training.components.feature_extractor import FeatureExtractor
 from training.components.gaussian_smoothing import GaussianSmoothing
@@ -219,10 +220,10 @@ class PaDiM(StatisticalModel):
     def _warn_of_few(self, gaussian: RunningGaussian) -> None:
         if gaussian.count <= self.width:
             log.warning(
-                "%d good images for %d channels: the covariances depend on the "
+                "%s for %s: the covariances depend on the "
                 "regularization. Use more images, or a smaller feature_count.",
-                gaussian.count,
-                self.width,
+                counted(gaussian.count, "good image"),
+                counted(self.width, "channel"),
             )
 
     def _full_whitening(

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from edge.bundle.manifest import Threshold, ThresholdMethod
 from edge.inspection.decision import Result
 from edge.teaching.guarantees import guarantee_sentence
+from edge.wording import SUSPECTS, counted
 from training.algorithm_choice import choice_lines
 from training.checkpoint import Description
 from training.metrics import Interval, share_interval, share_text
@@ -198,9 +199,9 @@ def _notices(description: Description, evidence: Evidence) -> list[_Notice]:
             )
         notices.append(
             _Notice(
-                f"{check.suspect_count} good images look like defects",
-                f"and count neither for the fit nor for the threshold.{effect} Look at them and "
-                f"move those that show a defect: {', '.join(check.suspects[:_MAX_ERRORS])}",
+                f"{counted(check.suspect_count, *SUSPECTS)},",
+                f"left out of fit and threshold.{effect} Look at them and move those that show a "
+                f"defect: {', '.join(check.suspects[:_MAX_ERRORS])}",
             )
         )
     if description.training.hyperparameters.get("validate_on") == "test":
@@ -219,10 +220,15 @@ def _notices(description: Description, evidence: Evidence) -> list[_Notice]:
         )
     elif totals.labels.sum() < _FEW:
         notices.append(
-            _Notice(f"Only {int(totals.labels.sum())} defective images.", "Mind the intervals.")
+            _Notice(
+                f"Only {counted(int(totals.labels.sum()), 'defective image')}.",
+                "Mind the intervals.",
+            )
         )
     if threshold.good_count < _FEW:
-        notices.append(_Notice(f"The threshold rests on {threshold.good_count} good images only."))
+        notices.append(
+            _Notice(f"The threshold rests on {counted(threshold.good_count, 'good image')} only.")
+        )
     verdicts, image = totals.verdicts(threshold.image), totals.image_figures(description.seed)
     if image and verdicts.f1 is not None and verdicts.f1 <= image.f1_reject_all:
         notices.append(
@@ -234,7 +240,7 @@ def _notices(description: Description, evidence: Evidence) -> list[_Notice]:
     if evidence.errors:
         notices.append(
             _Notice(
-                f"{len(evidence.errors)} images could not be inspected",
+                f"{counted(len(evidence.errors), 'image')} could not be inspected",
                 "and are in no figure; they are listed under Data.",
             )
         )
@@ -338,7 +344,8 @@ def _advice(description: Description, evidence: Evidence) -> list[str]:
         )
     if defective < _FEW:
         lines.append(
-            f"Only {defective} defective images were judged: collect more and run train-station "
+            f"Only {counted(defective, 'defective image was', 'defective images were')} judged: "
+            "collect more and run train-station "
             "test, to know how many defects are found."
         )
     return lines
@@ -360,7 +367,7 @@ def _threshold(description: Description) -> list[tuple[str, str]]:
         ("Method", _method(description, threshold)),
         (
             "Rests on",
-            f"{threshold.good_count} good, {threshold.defective_count} defective images",
+            f"{threshold.good_count} good, {counted(threshold.defective_count, 'defective image')}",
         ),
         ("Good images scored", _scored(threshold)),
         ("Guaranteed", guarantee_sentence(threshold, description.training.good_check)),
@@ -383,12 +390,12 @@ def _suspects(description: Description) -> str:
     check = description.training.good_check
     if check is None:
         return "not looked for"
-    counted = f"{check.suspect_count} of {check.compared} good images"
+    suspects = f"{check.suspect_count} of {counted(check.compared, 'good image')}"
     if check.image_with is None:
-        return counted
+        return suspects
     threshold = description.threshold
     return (
-        f"{counted}; threshold without them {threshold.image:.6g} (pixel {threshold.pixel:.6g}), "
+        f"{suspects}; threshold without them {threshold.image:.6g} (pixel {threshold.pixel:.6g}), "
         f"with them {check.image_with:.6g} (pixel {check.pixel_with:.6g})"
     )
 

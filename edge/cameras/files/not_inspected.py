@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge.imaging.further_images import further_images
 from edge.redaction import one_line
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,8 @@ MAX_LOGGED = 20
 
 # What copy programs call a file until it is whole; they rename it then.
 _UNFINISHED = frozenset({".tmp", ".temp", ".part", ".partial", ".filepart"})
+_FOLDERS, _LINKS, _DEVICES = "folders", "links that lead nowhere", "devices or pipes"
+_ONE = {_FOLDERS: "folder", _LINKS: "link that leads nowhere", _DEVICES: "device or pipe"}
 _HIDDEN = "hidden"
 _NO_SUFFIX = "without suffix"
 
@@ -48,7 +51,7 @@ class NotInspected:
             self._kinds.update({kind: len(names) for kind, names in found.items()})
         level = logging.INFO if set(found) == {_HIDDEN} else logging.WARNING
         shown = ", ".join(
-            f"{len(names)} {kind} ({_listed(names)})" for kind, names in found.items()
+            f"{_counted(len(names), kind)} ({_listed(names)})" for kind, names in found.items()
         )
         log.log(level, "%s: not inspected: %s", self._identity, shown)
 
@@ -87,11 +90,11 @@ class NotInspected:
     def __str__(self) -> str:
         """Return one sentence for people; empty where everything was inspected."""
         with self._lock:
-            parts = [f"{count} {kind}" for kind, count in self._kinds.most_common()]
+            parts = [_counted(count, kind) for kind, count in self._kinds.most_common()]
             if self._types:
                 parts.append(f"files of the types {', '.join(map(one_line, self._types))}")
             if self._pages:
-                parts.append(f"{_pages(self._pages)} in {_counted(self._paged_files, 'file')}")
+                parts.append(f"{_pages(self._pages)} in {counted(self._paged_files, 'file')}")
         return f"not inspected: {', '.join(parts)}" if parts else ""
 
 
@@ -99,12 +102,16 @@ def _kind(entry: Path) -> str:
     if entry.name.startswith("."):
         return _HIDDEN
     if entry.is_dir():
-        return "folders"
+        return _FOLDERS
     if entry.is_symlink() and not entry.exists():
-        return "links that lead nowhere"
+        return _LINKS
     if entry.exists() and not entry.is_file():
-        return "devices or pipes"
+        return _DEVICES
     return one_line(entry.suffix.lower()) or _NO_SUFFIX
+
+
+def _counted(count: int, kind: str) -> str:
+    return counted(count, _ONE.get(kind, kind), kind)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -113,8 +120,4 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _pages(count: int) -> str:
-    return "1 further page or frame" if count == 1 else f"{count} further pages or frames"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"1 {what}" if count == 1 else f"{count} {what}s"
+    return counted(count, "further page or frame", "further pages or frames")

@@ -12,6 +12,7 @@ from edge.cameras.interface import EndOfFrames
 from edge.errors import CameraUriInvalid
 from edge.imaging.frame import Frame, FrameStatus
 from edge.imaging.image_files import decode_jpeg
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +84,8 @@ class VideoFile:
         declared = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         if self._number < declared:
             log.warning(
-                "%s: ended after %d of %d declared frames; the file may be cut short",
+                "%s: ended after %d of %s; the file may be cut short",
                 self.identity,
                 self._number,
-                declared,
+                counted(declared, "declared frame"),
             )

@@ -8,6 +8,7 @@ import numpy as np
 from edge.cameras.genicam.library import Library
 from edge.cameras.genicam.pixel_formats import BY_CODE, ImageUndecodable, WireFormat
 from edge.imaging.frame import Pixels
+from edge.wording import counted
 
 # Of Aravis' buffer status; any that is not here is as little a frame as these.
 INCOMPLETE = {
@@ -60,7 +61,7 @@ def image_in(aravis: Library, buffer: Any, expected: ExpectedImage) -> tuple[Pix
 def _difference(buffer: Any, expected: ExpectedImage) -> str:
     """Return how a frame differs from what was set; empty if it does not."""
     if buffer.get_n_parts() != 1:
-        return f"{buffer.get_n_parts()} frames came in one, only one is understood"
+        return f"{counted(buffer.get_n_parts(), 'frame')} came in one, only one is understood"
     code = buffer.get_image_pixel_format()
     if code != expected.form.code:
         name = BY_CODE[code].name if code in BY_CODE else f"{code:#010x}"

@@ -57,6 +57,7 @@ from edge.station.images.snapshot_folder import SnapshotFolder
 from edge.station.model.manager import ModelManager
 from edge.station.model.reloadable_settings import changed_keys
 from edge.station.monitoring.health import Health
+from edge.wording import counted
 
 # Not reasons of the moment, but news that stays until somebody has read it.
 ENDED_BY_ACKNOWLEDGEMENT = ("journal_quarantined", "journal_lost_records")
@@ -317,7 +318,7 @@ class PageActions:
             self._request_image()
         begun = CaptureBegun(count=body.count, folder=str(snapshots.root))
         data: dict[str, Datum] = begun.model_dump()
-        detail = f"{actor.name} asked for {begun.count} images"
+        detail = f"{actor.name} asked for {counted(begun.count, 'image')}"
         self._record("capture_asked", detail, data, actor)
         return begun
 

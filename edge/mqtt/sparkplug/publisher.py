@@ -51,6 +51,7 @@ from edge.mqtt.sparkplug.primary_host import PrimaryHost
 from edge.settings.credentials import SPARKPLUG_PASSWORD_KEY
 from edge.settings.mqtt import MqttSettings
 from edge.settings.sparkplug import SparkplugSettings
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -479,7 +480,7 @@ class SparkplugPublisher:
         with self._changed:
             self._status = replace(self._status, missing=self._status.missing + count)
         text = (
-            f"{count} verdicts left the journal before the Sparkplug node could publish "
+            f"{counted(count, 'verdict')} left the journal before the Sparkplug node could publish "
             "them. Raise journal.retention_days or journal.max_rows, or find out why it "
             "waits."
         )

@@ -32,6 +32,7 @@ from edge.station.handshake.part import (
 )
 from edge.station.handshake.ports import Port
 from edge.station.handshake.state_machine import HandshakeMachine, Outcomes
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -260,7 +261,8 @@ def _refusals_counted(refusals: RefusalsCounted) -> Event:
     return Event(
         "triggers_refused",
         Severity.WARNING,
-        f"{refusals.count} further triggers were refused without a verdict each; the "
+        f"{counted(refusals.count, 'further trigger was', 'further triggers were')} refused "
+        "without a verdict each; the "
         f"last because {refusals.detail} Find out who sends them",
         {"count": refusals.count, "last": refusals.detail},
     )

@@ -42,6 +42,7 @@ from edge.station.model.resident_recipes import ResidentRecipes
 from edge.station.model.store import Change, ExchangeResult, LoadedModel, ModelStore
 from edge.station.model.tuning import tuning_path
 from edge.station.pipeline.work import InspectionSetup, RecipeUnavailable
+from edge.wording import counted
 
 # Reads the settings again, with what was set at the page for the model that is named.
 Reread = Callable[[ModelInForce | None], Settings]
@@ -548,7 +549,8 @@ class ModelManager:
         if len(model.inspectors) < threads:
             raise ModelError(
                 f"{recipe} works with {len(model.inspectors)} inspectors, the station runs "
-                f"{threads} threads. Set model.objective: latency, or start the station with "
+                f"{counted(threads, 'thread')}. Set model.objective: latency, or start the "
+                "station with "
                 "this recipe."
             )
         return model

@@ -30,6 +30,7 @@ from edge.inspection.pieces import frame_pieces
 from edge.inspection.plausibility import check_reference
 from edge.inspection.self_test import self_test
 from edge.station.model.releases import Releases
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -272,7 +273,7 @@ class ModelStore:
                 return None
             if self._before.bundle is self.current.bundle:
                 return None  # the same network would fail again, with another threshold at that
-            why = f"{self._failures_allowed} parts in a row got no score"
+            why = f"{counted(self._failures_allowed, 'part')} in a row got no score"
             return self._roll_back(why, asked=False)
 
     def _roll_back(self, why: str, *, asked: bool) -> ExchangeResult:
@@ -303,7 +304,8 @@ class ModelStore:
         if len(model.inspectors) < threads:
             raise ModelError(
                 f"{model} works with {len(model.inspectors)} inspectors, the station runs "
-                f"{threads} threads. Start the station with it, or set model.objective: latency."
+                f"{counted(threads, 'thread')}. Start the station with it, or set "
+                "model.objective: latency."
             )
         self._on_change(model)
         self.current = model

@@ -16,6 +16,7 @@ from edge.journal.judged_images import JudgedImages
 from edge.redaction import redacted
 from edge.settings.camera import CameraSettings
 from edge.station.monitoring.health import Health
+from edge.wording import counted
 
 # What ``Health`` waits for: whether the camera is there or not.
 CAMERA = "camera"
@@ -219,7 +220,7 @@ def existing_images_event(identity: str, found: Inventory, inspected: bool) -> E
 
 
 def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
+    return counted(count, "image")
 
 
 def _counts(status: CameraStatus) -> dict[str, int]:

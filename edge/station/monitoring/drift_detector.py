@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import ScoreStatistics
 from edge.inspection.decision import Result
 from edge.settings.drift import DriftSettings
+from edge.wording import counted
 
 # Of the window; more rejected parts than that are no longer taken for single defects.
 NOK_ALLOWANCE = 0.1
@@ -71,7 +72,7 @@ class Alarm:
         low, high = self.expected_share
         return (
             f"scores are {self.direction} than those of good parts in calibration: of "
-            f"{self.parts} parts {self.observed_share:.0%} lie above "
+            f"{counted(self.parts, 'part')} {self.observed_share:.0%} lie above "
             f"{self.reference_score:.4g}, expected: {low:.0%} to {high:.0%}. Check light, "
             "lens, position and product; if the change is wanted, fit the model again"
         )
@@ -84,7 +85,10 @@ class Recovered:
     parts: int
 
     def __str__(self) -> str:
-        return f"the scores of the last {self.parts} parts are in the range of good parts again"
+        return (
+            f"the scores of the last {counted(self.parts, 'part is', 'parts are')} in the range of "
+            "good parts again"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from edge.station.outputs.lateness import EdgeLateness
 from edge.station.outputs.schedule import Edge, Exposure, Missed, Outcome, PartSchedule
 from edge.station.pipeline.mailbox import EveryMailbox, MailboxClosed
 from edge.token_bucket import TokenBucket
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,8 @@ class OutputThread:
         if self._missed_away.total() > len(self._missed_away):
             counts = self._away_counts()
             detail = (
-                f"{counts['missed']} edges of {self.name} were missed while it was disconnected"
+                f"missed while {self.name} was disconnected: "
+                f"{counted(self._missed_away.total(), 'edge')}"
             )
             severity = Severity.ALARM if counts["may_have_passed"] else Severity.WARNING
             self._record_event(Event("output_missed", severity, detail, counts))
@@ -418,8 +420,8 @@ class OutputThread:
         self._on_missed()
         if self._may_report("output_missed"):
             detail = (
-                f"{count} messages to the outputs of {self.name} were dropped because the "
-                "queue was full; the waiting parts are rejected. Lower "
+                f"dropped because the queue was full: {counted(count, 'message')} to the outputs "
+                f"of {self.name}; the waiting parts are rejected. Lower "
                 "outputs.module.timeout_ms, or slow the line down."
             )
             self._record_event(Event("output_missed", Severity.ALARM, detail, {"count": count}))
@@ -444,7 +446,8 @@ class OutputThread:
                     Event(
                         "output_edges",
                         Severity.INFO,
-                        f"{output}: {status.edges} edges so far, {status.missed} missed, "
+                        f"{output}: {counted(status.edges, 'edge')} so far, {status.missed} "
+                        "missed, "
                         f"confirmed {found.p99_ms:.1f} ms after they were due at most in 99 of 100",
                         {
                             "output": output,

@@ -15,6 +15,7 @@ from edge.station.handshake.part import Part
 from edge.station.pipeline.sinks import SINK_STOP_LIMIT_S, Sink
 from edge.station.pipeline.statistics import RunStatistics
 from edge.station.pipeline.work import InspectionSetup, QueuedFrame
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +116,9 @@ class VerdictDispatcher:
                 # One more is in work: it may still be finished while the rest is taken down.
                 count = sink.abandon()
                 log.error(
-                    "%s did not finish in time: %d verdicts that waited are not written there",
+                    "%s did not finish in time: %s that waited are not written there",
                     sink.name,
-                    count,
+                    counted(count, "verdict"),
                 )
 
 

@@ -47,6 +47,7 @@ from edge.station.pipeline.work import (
     StationRules,
 )
 from edge.station.threads import Failures, Worker
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class Station:
         """
         threads = len(self._line.inspectors)
         if len(line.inspectors) < threads:
-            raise ValueError(f"{len(line.inspectors)} inspectors for {threads} threads")
+            raise ValueError(f"{len(line.inspectors)} inspectors for {counted(threads, 'thread')}")
         self._line = line
         if self._triggering is not None:
             self._triggering.set_recipe(line.recipe)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from edge.inspection.decision import Reason, Result
 from edge.station.pipeline.latency import Quantiles
+from edge.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class RunSummary:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.results.get(result, 0)} {result.value}" for result in Result)
-        line = f"{self.parts} parts: {counts}; {self.skipped} frames skipped"
+        line = f"{counted(self.parts, 'part')}: {counts}; {counted(self.skipped, 'frame')} skipped"
         lost = [f"{count} not sent to {name}" for name, count in self.dropped.items() if count]
         if self.deadlines_missed:
             lost.append(f"{self.deadlines_missed} deadlines missed")

@@ -25,6 +25,7 @@ from edge.station.pipeline.sinks import Sink
 from edge.station.recording.station_journal import StationJournal
 from edge.station.recording.verdict_output import VerdictOutput
 from edge.station.threads import Failures
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +191,8 @@ class JournalRecorder(VerdictRecorder):
         undelivered = None
         if unwritten:
             undelivered = VerdictsUndelivered(
-                f"{len(unwritten)} verdicts were not written to standard output, because its "
+                f"{counted(len(unwritten), 'verdict was', 'verdicts were')} not written to "
+                "standard output, because its "
                 f"reader accepted no more: {_listed('not written', unwritten)}. Nothing is "
                 f"lost: they are the newest ones recorded, up to number {writer.last_seq}. "
                 f"Read them with edge-run --journal {path.parent}."
@@ -201,7 +203,8 @@ class JournalRecorder(VerdictRecorder):
             log.error("%s", undelivered)
         refused_text = "The journal accepted no more. Restore the broker, or see the log."
         return PartsNotRecorded(
-            f"{len(parts)} parts have no record: {_listed('not recorded', parts)}. The newest "
+            f"{counted(len(parts), 'part has', 'parts have')} no record: "
+            f"{_listed('not recorded', parts)}. The newest "
             f"verdict on record is number {writer.last_seq}. Inspect these parts again. "
             f"{self._journal.trouble or refused_text}"
         )
@@ -292,7 +295,8 @@ class StdoutRecorder(VerdictRecorder):
         if not parts:
             return None
         return PartsNotRecorded(
-            f"{len(parts)} parts have no record: {_listed('not written', parts)}. The "
+            f"{counted(len(parts), 'part has', 'parts have')} no record: "
+            f"{_listed('not written', parts)}. The "
             "reader of standard output accepted no more. Inspect these parts again; a "
             "station with a journal (journal.folder) keeps their verdicts."
         )

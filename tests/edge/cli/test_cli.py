@@ -95,8 +95,8 @@ def test_what_is_not_inspected_is_named_and_counted(
 
     assert run.returncode == 0
     assert (
-        f"{images}: not inspected: 1 hidden (.hidden), 1 links that lead nowhere (gone.png), "
-        "1 folders (inner), 2 .txt (more.txt, notes.txt), 1 .gif (scan.gif)"
+        f"{images}: not inspected: 1 hidden (.hidden), 1 link that leads nowhere (gone.png), "
+        "1 folder (inner), 2 .txt (more.txt, notes.txt), 1 .gif (scan.gif)"
     ) in run.stderr
     assert (
         f"{images}/stack.tif: only its first image is inspected, without 3 further pages"
@@ -104,7 +104,7 @@ def test_what_is_not_inspected_is_named_and_counted(
     )
     assert "6 parts: 4 OK, 2 NOK" in run.stderr
     assert (
-        "not inspected: 2 .txt, 1 hidden, 1 links that lead nowhere, 1 folders, 1 .gif, "
+        "not inspected: 2 .txt, 1 hidden, 1 link that leads nowhere, 1 folder, 1 .gif, "
         "3 further pages or frames in 1 file\n"
     ) in run.stderr
 

@@ -6,6 +6,7 @@ from edge.hmi.station_end.teaching.folder import TeachingFolder
 from edge.hmi.station_end.teaching.session import NotTaken, TeachingSession
 from edge.imaging.content_hash import pixels_hash
 from edge.imaging.frame import Pixels
+from edge.wording import counted
 
 
 class SessionImages:
@@ -76,6 +77,6 @@ class SessionImages:
 
     def no_more(self) -> str:
         return (
-            f"{self.most} images are captured, the limit set by "
+            f"{counted(self.most, 'image is', 'images are')} captured, the limit set by "
             "recipes.max_images. Exclude some and build, or raise the limit."
         )

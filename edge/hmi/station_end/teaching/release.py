@@ -14,6 +14,7 @@ from edge.recipes.folder import MODEL, RecipeFolder, RecipeVersion, taught_place
 from edge.recipes.taught import TAUGHT_FILE
 from edge.teaching.build_process import RecipeAt
 from edge.teaching.refusals import TeachingNotPossible
+from edge.wording import counted
 
 
 def publish_candidate(
@@ -38,7 +39,9 @@ def publish_candidate(
     }
     candidate = folder.candidate(result.build)
     return recipes.publish(
-        next_content(session.recipe, recipes, f"taught with {result.images} images: {comment}"),
+        next_content(
+            session.recipe, recipes, f"taught with {counted(result.images, 'image')}: {comment}"
+        ),
         lambda version: _copy_bundle(candidate, version),
         public_key,
         images=taught,

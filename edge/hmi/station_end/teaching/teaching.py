@@ -73,6 +73,7 @@ from edge.system.priority import READ_BESIDE
 from edge.teaching.build_process import BuildReport
 from edge.teaching.refusals import TeachingNotPossible
 from edge.teaching.scene_change import look_at
+from edge.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -591,7 +592,8 @@ class Teaching:
             Event(
                 "teach_built",
                 Severity.INFO,
-                f"a candidate of {session.recipe} was built from {report.result.images} images",
+                f"a candidate of {session.recipe} was built from "
+                f"{counted(report.result.images, 'image')}",
                 {
                     "recipe": session.recipe,
                     "images": report.result.images,

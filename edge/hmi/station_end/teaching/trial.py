@@ -8,6 +8,7 @@ from edge.contract.event import Datum, Event, Severity
 from edge.contract.verdict import Verdict
 from edge.hmi.contents import TrialPart, TrialSummary
 from edge.inspection.inspector import Inspection, Inspector
+from edge.wording import counted
 
 MAX_TRIAL_PARTS = 24
 # Verdicts on trial that one event holds, and so long they wait for it.
@@ -87,7 +88,8 @@ class TrialRun:
         return Event(
             "trial_verdicts",
             Severity.INFO,
-            f"on trial for {recipe}: {len(judged)} parts were judged, by the ids of "
+            f"on trial for {recipe}: {counted(len(judged), 'part was', 'parts were')} judged, by "
+            "the ids of "
             "the verdicts that count",
             {
                 "recipe": recipe,
@@ -102,7 +104,8 @@ class TrialRun:
         return Event(
             "trial_ended",
             Severity.INFO,
-            f"the trial of {recipe} has ended: {self.alike} of {self.parts} parts judged the same",
+            f"the trial of {recipe} has ended: {self.alike} of {counted(self.parts, 'part')} "
+            "judged the same",
             {
                 "recipe": recipe,
                 "parts": self.parts,
