@@ -57,17 +57,17 @@ class Retained:
     """What the broker has; bytes by topic of a station, and what is understood of the roll-out.
 
     Attributes:
-        heard_s: when a station last said something, by name; monotonic.
-        since_s: since when that is watched.
+        since_s: since when stations are listened to; monotonic, as all times here.
+        heard_s: when a station last said something, by name.
     """
 
+    since_s: float
     stations: dict[str, dict[str, bytes]] = field(default_factory=dict)
     reports: dict[str, FleetReport] = field(default_factory=dict)
     desired: dict[str, Desired] = field(default_factory=dict)
     rollout: Rollout | None = None
     owner: Owner | None = None
     heard_s: dict[str, float] = field(default_factory=dict)
-    since_s: float = field(default_factory=time.monotonic)
 
     def silent_s(self, station: str, now_s: float) -> float:
         """Return for how long a station has said nothing, as far as this connection knows."""
@@ -100,7 +100,7 @@ class FleetLink:
         self.connections = 0
         self._backoff = Backoff(BACK_OFF_S, random.random)
         self._began_s = self._due_s = -math.inf
-        self.retained = Retained()
+        self.retained = Retained(since_s=time.monotonic())
         self.session = will.session if will is not None else str(uuid4())
         self.owners: list[Owner] = []
         self._settings = settings
@@ -216,7 +216,7 @@ class FleetLink:
             BrokerAway: it does not let this account read, or ended the connection.
             LeadLost: another command has this account, and took the connection.
         """
-        retained = Retained()
+        retained = Retained(since_s=time.monotonic())
         until_s = time.monotonic() + READ_LIMIT_S
         self._demand_subscribed(connection, retained)
         for pattern in self._patterns:
@@ -274,13 +274,13 @@ class FleetLink:
         while connection.incoming:
             one = connection.incoming.popleft()
             self._stored += one.retained
-            self._on_retained(retained, one)
+            self._on_retained(retained, one, time.monotonic())
         while connection.acks:
             _, reason = connection.acks.popleft()
             if reason is not None and reason.is_failure:
                 self._connector.log_once(describe_code(reason, Packet.PUBACK))
 
-    def _on_retained(self, retained: Retained, one: Incoming) -> None:
+    def _on_retained(self, retained: Retained, one: Incoming, now_s: float) -> None:
         topic, content = one.topic, one.payload
         try:
             if topic == OWNER_TOPIC:
@@ -290,7 +290,7 @@ class FleetLink:
             elif topic == ROLLOUT_TOPIC:
                 retained.rollout = Rollout.model_validate_json(content) if content else None
             else:
-                _on_station_message(retained, one)
+                _on_station_message(retained, one, now_s)
         except (ValidationError, StationNameInvalid) as error:
             self._connector.log_once(f"{topic}: not a valid message ({type(error).__name__})")
 
@@ -315,14 +315,14 @@ def _demand_ours(connection: Connection) -> None:
         )
 
 
-def _on_station_message(retained: Retained, one: Incoming) -> None:
+def _on_station_message(retained: Retained, one: Incoming, now_s: float) -> None:
     topic, content = one.topic, one.payload
     station = StationTopic.of_topic(topic)
     kind = topic.removeprefix(f"{station.root}/")
     known = retained.stations.setdefault(station.name, {})
     known[kind] = content
     if not one.retained and kind != "fleet/desired":
-        retained.heard_s[station.name] = time.monotonic()
+        retained.heard_s[station.name] = now_s
     if kind == "fleet/report":
         retained.reports.pop(station.name, None)
         if content:

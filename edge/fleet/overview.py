@@ -93,9 +93,10 @@ class FleetView:
     def answer(self) -> bytes:
         """Return all stations and the roll-out as JSON, at most a second old."""
         with self._changing:
-            if time.monotonic() - self._made_s > FRESH_S:
-                self._made_s = time.monotonic()
-                self._answer = to_json(self._content()).encode()
+            now_s = time.monotonic()
+            if now_s - self._made_s > FRESH_S:
+                self._made_s = now_s
+                self._answer = to_json(self._content(now_s)).encode()
             return self._answer
 
     def _turn(self) -> None:
@@ -106,12 +107,12 @@ class FleetView:
         with self._changing:
             self._link.turn(0.0)
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self, now_s: float) -> dict[str, Any]:
         retained = self._link.retained
         return {
             "title": self._title,
             "connected": self._link.connected,
-            "stations": [asdict(row) for row in station_rows(retained, time.monotonic())],
+            "stations": [asdict(row) for row in station_rows(retained, now_s)],
             "rollout": rollout_content(retained),
         }
 

@@ -77,6 +77,14 @@ RECORD = (
             "edge/a.py:4: {%d} images",
         ),
         (
+            "no record reads the clock",
+            {
+                "edge/a.py": "import time\nfrom dataclasses import dataclass, field\n@dataclass\n"
+                "class A:\n    since_s: float = field(default_factory=time.monotonic)\n"
+            },
+            "edge/a.py:5: time.monotonic",
+        ),
+        (
             "a count agrees with what is counted",
             {"edge/a.py": "def f(n):\n    return f'{n} good images look bad'\n"},
             "edge/a.py:2: {n} good images look bad",

@@ -509,6 +509,27 @@ def builders_of_the_page(modules: Iterable[Module]) -> list[str]:
     ]
 
 
+def clocks_read_by_records(modules: Iterable[Module]) -> list[str]:
+    """Return fields of records and arguments whose default reads the clock: time is passed in."""
+    found = []
+    for module in modules:
+        for node in module.nodes:
+            defaults: list[ast.expr | None] = []
+            if isinstance(node, ast.keyword) and node.arg == "default_factory":
+                defaults = [node.value]
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                calls = [*node.args.defaults, *node.args.kw_defaults]
+                defaults = [one.func for one in calls if isinstance(one, ast.Call)]
+            found += [
+                f"{module.path}:{one.lineno}: {ast.unparse(one)}"
+                for one in defaults
+                if one is not None and _CLOCK.match(ast.unparse(one))
+            ]
+    return found
+
+
+_CLOCK = re.compile(r"(?:lambda: )?(?:time\.(?:time|monotonic|perf_counter)|datetime\.now)\b")
+
 # What messages count; one of it is written without its s.
 COUNTED = "images|parts|verdicts|records|files|frames|stations|tiles|rows|triggers|messages|entries"
 COUNTED += "|events|edges|scores|recipes|rounds|checks|threads|pairs|stations|showings|defects"
@@ -563,6 +584,7 @@ def all_faults(modules: list[Module]) -> Mapping[str, list[str]]:
         "names are words of the field": private_words(modules),
         "no lambda stands in for a part": early_lambdas(modules),
         "a docstring begins with a sentence": sections_first(modules),
+        "no record reads the clock": clocks_read_by_records(modules),
         "a count agrees with what is counted": uncounted(modules),
     }
 

@@ -485,9 +485,7 @@ class Handlers:
         return JournalBacklog(found.backlog, found.oldest_age_s, found.bytes, found.last_seq)
 
     def _silent_s(self) -> float | None:
-        """Return the seconds since the last status; None before the first."""
-        view = self._app.view
-        return None if view.status is None else time.monotonic() - view.status_at_s
+        return self._app.view.silent_s()
 
     async def livez(self, request: Request) -> Response:
         silent_s, live = self._silent_s(), self._live

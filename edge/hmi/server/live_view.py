@@ -96,30 +96,41 @@ class LiveView:
     All methods but those of images are of the event loop's thread.
     """
 
-    def __init__(self, thumbnails: int, on_watched: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        thumbnails: int,
+        on_watched: Callable[[bool], None],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin with nothing to show.
 
         Args:
             thumbnails: rejected parts whose images are kept.
             on_watched: called when somebody begins or nobody goes on to look at images.
+            clock_s: monotonic clock of what is silent.
         """
         self.status: StationStatus | None = None
-        self.status_at_s = 0.0
+        self._status_at_s = 0.0
         self.part: DecidedPart | None = None
         self.mask: MaskInForce | None = None
         self.viewers = 0
         self._max_thumbnails = thumbnails
         self._on_watched = on_watched
+        self._clock_s = clock_s
         self._images: OrderedDict[str, Image] = OrderedDict()
         self._thumbnails: OrderedDict[str, Image] = OrderedDict()
         self._version = 0
         self._events: dict[str, tuple[int, bytes]] = {}
         self._changed = asyncio.Event()
 
-    def on_status(self, status: StationStatus, now_s: float) -> None:
+    def on_status(self, status: StationStatus) -> None:
         """Take a status; viewers get what they show of it, if that has changed."""
-        self.status, self.status_at_s = status, now_s
+        self.status, self._status_at_s = status, self._clock_s()
         self._put("status", status.for_viewers())
+
+    def silent_s(self) -> float | None:
+        """Return the seconds since the last status; None before the first."""
+        return None if self.status is None else self._clock_s() - self._status_at_s
 
     def on_part(self, part: DecidedPart, image: Image | None) -> None:
         """Take the newest part, with its image if that can be drawn."""
@@ -171,8 +182,7 @@ class LiveView:
             try:
                 await asyncio.wait_for(changed.wait(), limit_s)
             except TimeoutError:
-                silent_s = time.monotonic() - self.status_at_s if self.status else None
-                return since, _event("alive", StationSilence(silent_s=silent_s))
+                return since, _event("alive", StationSilence(silent_s=self.silent_s()))
         events = [text for version, text in sorted(self._events.values()) if version > since]
         return self._version, b"".join(events)
 

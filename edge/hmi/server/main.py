@@ -219,7 +219,7 @@ def _on_message(
     message, blobs = received.message, received.blobs
     match message:
         case StatusChanged():
-            view.on_status(message.status, time.monotonic())
+            view.on_status(message.status)
         case PartDecided():
             view.on_part(message.part, Image(message.image, blobs) if message.image else None)
         case PartRejected():

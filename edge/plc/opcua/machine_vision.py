@@ -7,7 +7,7 @@ nodeset. A client controls nothing but the recipe: parts come from the line.
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +156,9 @@ class MachineVision:
         event.Severity = 1 if verdict.row.result == "OK" else 500
         await emit(generator, verdict.decided, f"result {verdict.row.seq} {verdict.row.result}")
 
-    async def show_station(self, station: StationChanged) -> None:
-        """Show state and recipe, with an event for what has changed."""
-        now, before = datetime.now(UTC), self._station
+    async def show_station(self, station: StationChanged, now: datetime) -> None:
+        """Show state and recipe, with an event for what has changed now."""
+        before = self._station
         self._station = station
         states = vision_states(station.condition, station.reasons, station.triggered)
         steps = self._states.to(states)

@@ -109,7 +109,7 @@ class OpcUaServer:
                 station = self._station
                 if station is not None and station != shown:
                     for one in nodes:
-                        await one.show_station(station)
+                        await one.show_station(station, datetime.now(UTC))
                     shown = station
                 await self._show_new(nodes)
                 if loop.time() >= due_s:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, cast
 
 from asyncua import ua
@@ -116,8 +116,9 @@ class StationNodes:
             await self._write(name, kind, value, at)
         await self._write("Record", "String", verdict.row.payload.decode(), at)
 
-    async def show_station(self, station: StationChanged) -> None:
-        now, recipe = datetime.now(UTC), station.recipe
+    async def show_station(self, station: StationChanged, now: datetime) -> None:
+        """Show condition and recipe, with the time from which they hold."""
+        recipe = station.recipe
         await self._write("Condition", "String", station.condition.value, now)
         await self._write("Reasons", "String", ", ".join(station.reasons), now)
         await self._write("Recipe", "String", recipe.id if recipe else None, now)

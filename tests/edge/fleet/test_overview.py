@@ -18,7 +18,7 @@ from playwright.sync_api import expect
 
 from edge.fleet import overview as overview_page
 from edge.fleet.cli import main
-from edge.fleet.fleet_link import FleetLink
+from edge.fleet.fleet_link import FleetLink, Retained
 from edge.fleet.overview import FleetView
 from edge.fleet.station_rows import SILENT_S, station_rows
 from edge.settings.mqtt import MqttSettings
@@ -207,3 +207,10 @@ def test_the_status_waits_for_counts_which_are_not_retained(
 def test_a_broker_that_is_away_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--mqtt", "mqtt://127.0.0.1:9"]) == 69
     assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_a_station_that_was_never_heard_is_silent_since_it_is_listened_to() -> None:
+    retained = Retained(since_s=100.0)
+    assert retained.silent_s("plant/line/cell/top", 130.0) == 30.0
+    retained.heard_s["plant/line/cell/top"] = 125.0
+    assert retained.silent_s("plant/line/cell/top", 130.0) == 5.0

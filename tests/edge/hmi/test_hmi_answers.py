@@ -5,7 +5,6 @@ import io
 import sqlite3
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -119,8 +118,10 @@ def test_a_refusal_has_its_reason_also_from_a_station_that_is_busy() -> None:
 
 
 def test_a_silent_station_has_no_numbers_for_prometheus() -> None:
-    view = LiveView(1, lambda _: None)
-    view.on_status(sample_status(), time.monotonic() - LIVE_WITHIN_S)
+    now_s = [100.0]
+    view = LiveView(1, lambda _: None, lambda: now_s[0])
+    view.on_status(sample_status())
+    now_s[0] += LIVE_WITHIN_S
 
     view.on_part(sample_part(), None)
 

@@ -360,7 +360,7 @@ def test_a_late_viewer_gets_the_newest_of_each_kind_and_nothing_else() -> None:
     async def seen() -> tuple[int, bytes]:
         view = LiveView(4, lambda _: None)
         for number in range(100):
-            view.on_status(sample_status(to_capture=number), 0.0)
+            view.on_status(sample_status(to_capture=number))
             view.on_part(sample_part(id=str(number)), None)
         return await view.newer(0, 1.0)
 
