@@ -15,6 +15,9 @@ from edge.inspection.decision import SEVERITY, Decision, Result, decide
 from edge.inspection.normalization import ScoreScale, normalize
 from edge.inspection.regions import MAX_REGIONS, Region, enlarge, find_regions
 
+# How the areas that make a result are named.
+_MADE = {Result.NOK: ("rejected", "by"), Result.NOT_DECIDABLE: ("undecided", "in")}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneDecision:
@@ -39,7 +42,8 @@ class AreasDecision:
     Attributes:
         score: raw, of the area that decided, as far above the part's threshold as it lies above
             its own; so one threshold holds for the score of every part.
-        detail: names the zones that did not pass; else empty.
+        detail: names the areas that make the result of a part that did not pass; empty without
+            zones.
     """
 
     decision: Decision
@@ -70,8 +74,14 @@ def decide_areas(scores: Sequence[AreaScore], criteria: DecisionCriteria) -> Are
                 )
             )
     worst = max(decided, key=lambda one: (SEVERITY.index(one[1].result), one[0]))
+    results = [
+        (area.zone, decision.result) for area, (_, decision) in zip(scores, decided, strict=True)
+    ]
     return AreasDecision(
-        decision=worst[1], score=worst[0], zones=tuple(zones), detail=_named(zones)
+        decision=worst[1],
+        score=worst[0],
+        zones=tuple(zones),
+        detail=_named(results, worst[1].result),
     )
 
 
@@ -98,13 +108,18 @@ def _moved(score: float, threshold: float, common: float) -> float:
     return min(moved, below) if score < threshold else moved
 
 
-def _named(zones: Sequence[ZoneDecision]) -> str:
-    sentences = []
-    for result, what in ((Result.NOK, "rejected by"), (Result.NOT_DECIDABLE, "undecided in")):
-        names = [zone.name for zone in zones if zone.result is result]
-        if names:
-            sentences.append(f"{what} zone{'s' * (len(names) > 1)} {', '.join(names)}")
-    return "; ".join(sentences)
+def _named(decided: Sequence[tuple[Zone | None, Result]], result: Result) -> str:
+    """Name the areas that make a part's result; what others say is in the zones."""
+    what = _MADE.get(result)
+    if what is None or all(zone is None for zone, _ in decided):
+        return ""
+    names = [zone.name for zone, found in decided if zone is not None and found is result]
+    places = []
+    if names:
+        places.append(f"{what[1]} zone{'s' * (len(names) > 1)} {', '.join(names)}")
+    if (None, result) in decided:
+        places.append("outside of the zones")
+    return f"{what[0]} {' and '.join(places)}"
 
 
 def area_regions(

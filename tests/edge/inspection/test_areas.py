@@ -117,6 +117,26 @@ def test_a_zone_decides_by_its_own_limits_and_the_verdict_names_it(
     )
 
 
+def test_the_detail_names_what_makes_the_verdict(bundle: Bundle, detector: Detector) -> None:
+    pixels = defective_image()
+    scored = inspect(bundle, detector, pixels, drawn(zones=(zone(SPOT), zone(AWAY, "away"))))
+    spot, away = (one.score for one in scored.zones)
+    unsure = zone(AWAY, "away", threshold=away, guard_band=0.1)
+    found = inspect(bundle, detector, pixels, drawn(zones=(zone(SPOT, "face"), unsure)))
+    assert [one.result for one in found.zones] == [Result.NOK, Result.NOT_DECIDABLE]
+    assert found.decision.result is Result.NOK and found.detail == "rejected by zone face"
+    outside = inspect(bundle, detector, pixels, drawn(zones=(unsure,)))
+    assert [one.result for one in outside.zones] == [Result.NOT_DECIDABLE]
+    assert outside.decision.result is Result.NOK
+    assert outside.detail == "rejected outside of the zones"
+    lenient = zone(SPOT, "face", threshold=2 * spot)
+    undecided = inspect(bundle, detector, pixels, drawn(zones=(lenient, unsure)))
+    assert undecided.decision.result is Result.NOT_DECIDABLE
+    assert undecided.detail == "undecided in zone away"
+    masked = inspect(bundle, detector, pixels, drawn(ignore=(AWAY,)))
+    assert masked.decision.result is Result.NOK and masked.detail == ""
+
+
 def test_overlapping_zones_each_decide_by_all_that_lies_in_them(
     bundle: Bundle, detector: Detector
 ) -> None:
