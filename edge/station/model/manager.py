@@ -87,7 +87,7 @@ class ModelManager:
         Args:
             tuning: file that may hold a measured run plan.
             simulated: what verdicts say of the camera.
-            trial: the newest frame of the camera.
+            trial: the newest complete frame of the camera, whatever product it shows.
             reread: reads the settings again.
             record_event: keeps what was changed.
             releases: that were in use here.
@@ -111,13 +111,14 @@ class ModelManager:
         self._releases = releases
         for name in find_uncallable(settings, recipes_in_force(settings)):
             log.warning("%s", uncallable_warning(name))
+        self._trial = trial
         first = self._load(Path(settings.model.path))
         self._remember_release(first)
         self.store = ModelStore(
             first=first,
             load=self._load,
             on_change=self._activate,
-            trial=trial,
+            trial=self._trial_frame,
             on_changed=self._on_changed,
             may_return=self._share_recipe,
             on_rollback=self._put_back_beside,
@@ -674,6 +675,17 @@ class ModelManager:
         if self.recipes is not None:
             self.recipes.on_activated(chosen_recipe(model.settings), model)
         self._remember_release(model)
+
+    def _trial_frame(self) -> Frame | None:
+        """Return a frame as this camera gives them for every product; None where none is known.
+
+        It may show another product than the model is for. A trial refuses only what holds for
+        each of them: size and format of a camera's frames, and that numbers come out. Files have
+        any size, so with several products the newest one says nothing.
+        """
+        frame = self._trial()
+        products = self.settings.recipes is not None or self.settings.recipe is not None
+        return None if frame is not None and frame.source is not None and products else frame
 
     def _on_changed(self) -> None:
         for listener in self._listeners:

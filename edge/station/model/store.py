@@ -177,7 +177,7 @@ class ModelStore:
         Args:
             load: ``load_model`` with the station's settings.
             on_change: is given the model that takes over; what it raises refuses it.
-            trial: the newest frame of the camera, or None; a new model must be able to take it.
+            trial: a frame as the camera gives them, or None; a new model must be able to take it.
             on_changed: another model is current now, whatever brought it there.
             may_return: whether the model before may take the place of the one now again.
             on_rollback: is given the model given up and the one before, and returns what else it

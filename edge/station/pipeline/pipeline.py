@@ -97,7 +97,7 @@ class Station:
             triggering: the hand-shake; None where every frame is a part.
             recipes: what inspects parts of other recipes; None where there is one model.
             beats: of its threads; None when nobody watches.
-            newest: where each frame is left as it is taken.
+            newest: where each complete frame is left as it is taken.
             images: where the images of a verdict will be kept.
             on_exposed: called with each frame that is owed a verdict, before it is inspected.
             on_ending: called when no more frames are taken, before the camera is closed.
@@ -242,7 +242,7 @@ class Station:
                     continue
                 self._beats.capture.rest()  # from here on the station may make it wait
                 self._last_number = frame.number
-                self._newest.frame = frame
+                self._newest.add(frame)
                 if self._triggering is None:
                     self._queue(QueuedFrame(frame))
                 else:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from edge.contract.verdict import Recipe, StationIdentity
 from edge.errors import StationError
-from edge.imaging.frame import Frame
+from edge.imaging.frame import Frame, FrameStatus
 from edge.inspection.inspector import Inspector
 from edge.station.handshake.part import Part
 from edge.station.monitoring.heartbeat import Beat, Heartbeats
@@ -28,9 +28,14 @@ class QueuedFrame:
 
 @dataclass(slots=True, eq=False)
 class NewestFrame:
-    """The frame that a station took last, complete or not; None before the first."""
+    """The complete frame that a station took last; None before the first."""
 
     frame: Frame | None = None
+
+    def add(self, frame: Frame) -> None:
+        """Take a frame; one that is not complete shows nothing of the camera's images."""
+        if frame.status is FrameStatus.COMPLETE:
+            self.frame = frame
 
     def read(self) -> Frame | None:
         return self.frame

@@ -3,22 +3,25 @@
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.contract.event import Event
-from edge.imaging.frame import Frame
+from edge.contract.verdict import Recipe
+from edge.imaging.frame import Frame, FrameStatus, Pixels
 from edge.inspection.decision import Reason
 from edge.inspection.image_limits import ImageLimits
 from edge.settings.station import Settings
 from edge.station.model.manager import ModelExchangeFailed, ModelManager
 from edge.station.model.releases import Releases
 from edge.station.model.reloadable_settings import RestartNeeded
-from edge.station.pipeline.work import InspectionSetup
+from edge.station.pipeline.work import InspectionSetup, NewestFrame
 from tests.edge.station.test_model_swap import fresh, rewrite, with_self_test
-from tests.support.small_bundle import good_image, write_bundle
+from tests.support.small_bundle import defective_image, good_image, write_bundle
 
 GENEROUS_S = 60.0
 
@@ -66,6 +69,39 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
+
+
+def frame_of(pixels: Pixels, source: str | None = None) -> Frame:
+    return Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0, source=source)
+
+
+def test_the_newest_file_of_another_product_refuses_no_model(site: Site) -> None:
+    site.written = site.settings(site.second, recipe={"id": "can", "version": 2})
+    small = good_image()[:40, :60]
+    grey = np.full((120, 160), 128, np.uint8)
+    for of_another in (small, grey):
+        site.frame = frame_of(of_another, "file:///in/bottle_7.png")
+        site.model.reload()
+        assert site.model.recipe == Recipe("can", 2)
+
+
+def test_a_live_cameras_frame_refuses_what_it_cannot_take_whatever_it_shows(site: Site) -> None:
+    site.written = site.settings(site.second, recipe={"id": "can", "version": 2})
+    site.frame = frame_of(np.full((120, 160), 128, np.uint8))
+    with pytest.raises(ModelExchangeFailed, match="cannot inspect this camera's images"):
+        site.model.reload()
+    assert site.model.recipe == Recipe("bottle", 1)
+    for shown in (defective_image(), np.zeros((120, 160, 3), np.uint8)):
+        site.frame = frame_of(shown)
+        site.model.reload()
+        assert site.model.recipe == Recipe("can", 2)
+
+
+def test_a_frame_that_is_not_complete_is_never_the_newest() -> None:
+    newest, whole = NewestFrame(), frame_of(good_image())
+    for frame in (whole, replace(whole, number=2, status=FrameStatus.INCOMPLETE)):
+        newest.add(frame)
+    assert newest.read() is whole
 
 
 def test_a_rollback_brings_recipe_and_settings_of_the_model_before_back(site: Site) -> None:
