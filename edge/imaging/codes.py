@@ -15,6 +15,8 @@ from edge.imaging.frame import Box, Pixels
 from edge.wording import counted
 
 MAX_TEXT_LENGTH = 100
+# Control characters as the characters that picture them: printable, and no two codes read alike.
+_PICTURES = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
 _ZXING = {"qr": "QRCode", "datamatrix": "DataMatrix"}
 
 
@@ -27,7 +29,8 @@ class CodeReading:
     """What the code of an image says.
 
     Attributes:
-        text: None where none was read.
+        text: None where none was read. Of a GS1 code as people read it, ``(01)…(21)…``; of others
+            control characters are pictured: the group separator is ``␝``.
         fault: why not; else empty.
     """
 
@@ -66,7 +69,8 @@ def read_code(pixels: Pixels, kinds: Sequence[str], region: Box | None) -> CodeR
             )
         pixels = pixels[region.y : region.y + region.height, region.x : region.x + region.width]
     grey = _grey(pixels)
-    texts = list(dict.fromkeys(_read_zxing(grey, kinds) if _has_zxing() else _read_qr(grey)))
+    read = _read_zxing(grey, kinds) if _has_zxing() else _read_qr(grey)
+    texts = list(dict.fromkeys(text.translate(_PICTURES) for text in read))
     if not texts:
         return CodeReading(
             None,
@@ -100,15 +104,23 @@ def _read_zxing(grey: NDArray[np.uint8], kinds: Sequence[str]) -> list[str]:
     import zxingcpp
 
     formats: Any = [getattr(zxingcpp.BarcodeFormat, _ZXING[kind]) for kind in kinds]
-    return [found.text for found in zxingcpp.read_barcodes(grey, formats=formats) if found.text]
+    found = zxingcpp.read_barcodes(grey, formats=formats)
+    as_people_read = (zxingcpp.ContentType.Text, zxingcpp.ContentType.GS1)
+    texts = [one.text for one in found if one.content_type in as_people_read]
+    if len(texts) < len(found):  # there <GS> stands for a control character, and for these letters
+        mode = zxingcpp.TextMode.Plain
+        plain = zxingcpp.read_barcodes(grey, formats=formats, text_mode=mode)
+        texts += [one.text for one in plain if one.content_type not in as_people_read]
+    return [text for text in texts if text]
 
 
 def _read_qr(grey: NDArray[np.uint8]) -> list[str]:
     try:
-        _, texts, _, _ = cv2.QRCodeDetector().detectAndDecodeMulti(grey)
+        # As bytes, for a text would end at the first zero.
+        _, found, _, _ = cv2.QRCodeDetector().detectAndDecodeBytesMulti(grey)
+        return [one.decode() for one in found if one]
     except (cv2.error, UnicodeDecodeError):  # it meets both in images without a code
         return []
-    return [text for text in texts if text]
 
 
 def _grey(pixels: Pixels) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,31 @@ from numpy.typing import NDArray
 
 from edge.bundle.input_spec import Crop
 from edge.cli.main import main as edge_run
+from edge.contract.verdict import payload
 from edge.imaging.codes import CodeReading, CodesNotInstalled, demand_readable, read_code
 from edge.imaging.frame import Frame
 from edge.inspection.decision import Decision, Reason, Result
 from edge.inspection.inspector import Inspection
+from edge.recipes.part_codes import CodeContent, CodePattern
 from edge.settings.code import CodeSettings
 from edge.station.pipeline.code_reading import CodeReader
+from tests.support.sample_verdict import IDENTITY, sample_verdict
 from tests.support.small_bundle import good_image, write_bundle
 
 KINDS = {"qr": zxingcpp.BarcodeFormat.QRCode, "datamatrix": zxingcpp.BarcodeFormat.DataMatrix}
 OK = Decision(Result.OK, Reason.SCORE_BELOW)
 
 
-def code(text: str, kind: str) -> NDArray[np.uint8]:
+def code(text: str, kind: str, **options: Any) -> NDArray[np.uint8]:
     """Return a printed code with its white border, four pixels a module."""
-    made = np.asarray(zxingcpp.create_barcode(text, KINDS[kind]).to_image(scale=4))
+    made = np.asarray(zxingcpp.create_barcode(text, KINDS[kind], **options).to_image(scale=4))
     return np.pad(made, 16, constant_values=255)
 
 
-def with_code(text: str, kind: str, angle_deg: float = 0.0) -> NDArray[np.uint8]:
+def with_code(text: str, kind: str, angle_deg: float = 0.0, **options: Any) -> NDArray[np.uint8]:
     """Return a grey part of 480×360 with a code on it."""
     pixels = good_image(0, 360, 480)
-    label = code(text, kind)
+    label = code(text, kind, **options)
     matrix = cv2.getRotationMatrix2D((label.shape[1] / 2, label.shape[0] / 2), angle_deg, 1.0)
     label = cv2.warpAffine(label, matrix, label.shape[::-1], borderValue=(255,))
     pixels[60 : 60 + label.shape[0], 200 : 200 + label.shape[1]] = label[:, :, None]
@@ -74,6 +78,44 @@ def test_opencv_alone_reads_qr_and_datamatrix_asks_for_the_extra(
         demand_readable(["qr", "datamatrix"])
 
 
+ISO_15434 = "[)>\x1e06\x1dP123\x1dS9\x1e\x04"
+
+
+@pytest.mark.parametrize(
+    ("text", "part_id"),
+    [
+        (ISO_15434, "[)>␞06␝P123␝S9␞␄"),
+        ("A\x1dB", "A␝B"),
+        ("A<GS>B", "A<GS>B"),
+        ("A\0B\x7f\n", "A␀B␡␊"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["qr", "datamatrix"])
+def test_control_characters_of_a_code_are_pictured(
+    kind: str, text: str, part_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = with_code(text, kind)
+    assert found(reader(), pixels).part_id == part_id
+    if kind == "qr":
+        monkeypatch.setattr("edge.imaging.codes._has_zxing", lambda: False)
+        assert read_code(pixels, ["qr"], None).text == part_id
+
+
+@pytest.mark.parametrize("kind", ["qr", "datamatrix"])
+def test_a_gs1_code_is_read_as_people_read_it(kind: str) -> None:
+    text = "(01)09501101530003(10)ABC(21)X1"
+    pixels = with_code(text, kind, gs1=True)
+    assert found(reader(), pixels).part_id == text
+    sent = payload(replace(sample_verdict(), inspection=found(reader(), pixels)), IDENTITY, None)
+    assert sent["part_id"] == text
+
+
+def test_a_pattern_finds_the_recipe_between_group_separators() -> None:
+    pattern = r"\[\)>␞06␝P(?P<recipe>[^␝]+)␝S(?P<part>[^␞]+)␞␄"
+    text = read_code(with_code(ISO_15434, "datamatrix"), ["datamatrix"], None).text
+    assert CodePattern(pattern, {}).read(text or "") == CodeContent("123", "9")
+
+
 def test_a_part_whose_code_cannot_be_read_is_an_error_or_has_no_id() -> None:
     blank, two = good_image(0, 360, 480), with_code("one", "qr")
     label = code("two", "qr")
@@ -83,6 +125,7 @@ def test_a_part_whose_code_cannot_be_read_is_an_error_or_has_no_id() -> None:
         (blank, None, "no readable code"),
         (two, None, "2 codes with different texts"),
         (with_code("x" * 101, "qr"), None, "101 characters"),
+        (with_code("A\u202eB", "qr"), None, "cannot be printed"),
         (blank, away, "does not fit"),
     ):
         inspection = found(reader(region=region), pixels)
