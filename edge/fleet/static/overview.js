@@ -1,7 +1,7 @@
 // All stations: what the broker has of each, every two seconds; read-only.
 
 import { $, get, kept, make, number, percent } from "./dom.js";
-import { browsers, language, known, setLanguage, t } from "./texts.js";
+import { browsers, filled, known, language, setLanguage, t } from "./texts.js";
 
 const EVERY_MS = 2000;
 
@@ -10,7 +10,7 @@ const words = {
     skip: "Skip to content", theme: "Light or dark", title: "Inspection stations", stations: "Stations", inspecting: "Inspecting",
     alarms: "Alarms", backlog: "Records that wait", search: "Search", trouble: "Only with something to do",
     station: "Station", state: "State", product: "Product", version: "Version", release: "Release", yield: "Yield", none: "No station.",
-    shown: "{n} shown", away: "{n} away", of_parts: "of {n} parts",
+    shown: "{n} shown", away: "{n} away", of_parts: "of {n} {n|part|parts}",
     no_page: "This page is out of date: its server does not answer.", no_broker: "This page is out of date: the broker is away.",
     online: "Inspecting", degraded: "Degraded", starting: "Starting", stopped: "Stopped", offline: "Away", silent: "Silent", unknown: "Unknown",
     idle: "None yet", fetching: "Fetching", verifying: "Verifying", activating: "Putting in force", in_force: "In force", returned: "Back to before",
@@ -31,7 +31,7 @@ const words = {
     running: "진행 중", paused: "일시 중지", done: "완료", aborted: "중단됨", rolling_back: "되돌리는 중", rolled_back: "되돌림",
   },
 };
-const word = (key, values = {}) => (words[language()] ?? words.en)[key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+const word = (key, values = {}) => filled((words[language()] ?? words.en)[key], values);
 
 const GOOD = new Set(["online"]), AWAY = new Set(["offline", "stopped", "silent", "unknown"]);
 const BAD = new Set(["refused", "failed", "fell_back"]);

@@ -2,14 +2,14 @@
 
 export const en = {
   mask: "Mask and zones", mask_open: "Draw", mask_explain: "Ignored areas are neither scored nor outlined. A zone can have its own limits.",
-  mask_now_none: "The whole image is inspected.", mask_now: "{ignored} ignored areas, {zones} zones ({origin})",
+  mask_now_none: "The whole image is inspected.", mask_now: "{ignored} ignored {ignored|area|areas}, {zones} {zones|zone|zones} ({origin})",
   origin_bundle: "of the model", origin_settings: "of the settings", origin_page: "drawn here", mask_painted: "painted",
   mask_image: "Image to draw on", mask_live: "Newest live image", mask_part: "No. {seq}, {result}",
   tool_ignore: "Ignore", tool_zone: "Zone", tool_brush: "Brush", tool_erase: "Eraser", mask_tools: "Tools", brush_width: "Width",
   mask_undo: "Undo", mask_finish: "Close polygon", mask_cancel: "Discard polygon", mask_delete: "Delete", mask_reload: "Reload", mask_empty: "Start empty",
   mask_help: "Click or tap the corners one after the other. To finish, click the first one again, or “Close polygon”. Brush and eraser follow the finger.",
   zone_name: "Name", zone_threshold: "Raw threshold", zone_guard: "Guard band", zone_smallest: "Smallest region (px)", zone_new: "zone {n}", zone_as_part: "as the part",
-  zone_scores: "{parts} good parts scored {median} (median) to {highest} in it. A threshold of {threshold} would reject {rejected} of them, and of all such parts {low} to {high} (95 %).", zone_use: "Use {threshold}",
+  zone_scores: "{parts} good {parts|part|parts} scored {median} (median) to {highest} in it. A threshold of {threshold} would reject {rejected} of them, and of all such parts {low} to {high} (95 %).", zone_use: "Use {threshold}",
   ignored_area: "Ignored area {n}", painted_area: "Painted", mask_nothing: "Nothing is drawn yet.",
   mask_threshold: "Raw threshold for this mask", mask_threshold_keep: "empty: keeps {threshold}",
   mask_threshold_explain: "The threshold stays where less of the image is inspected, because no good part can then score higher. Otherwise enter one, or run train-station calibrate --mask on the workstation.",

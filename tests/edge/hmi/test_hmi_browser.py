@@ -469,6 +469,17 @@ def test_the_page_fits_a_phone_a_panel_and_a_desktop_in_english_and_korean(
     page.locator("#language").click()
     expect(page.locator("html")).to_have_attribute("lang", "ko")
     expect(page.locator("nav a").first).to_have_text("라인")
+    counted = page.evaluate(
+        """async () => {
+            const { filled } = await import("/static/texts.js");
+            const text = "{n} {n|image shows|images show} {what}{nothing}";
+            return ["1", 1, 0, "12"].map((n) => filled(text, { n, what: "a part" }));
+        }"""
+    )
+    assert counted == [
+        *("1 image shows a part", "1 image shows a part"),
+        *("0 images show a part", "12 images show a part"),
+    ]
     cut = page.evaluate(
         """async () => {
             const { setLanguage, t } = await import("/static/texts.js");

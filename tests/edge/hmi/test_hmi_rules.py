@@ -614,5 +614,8 @@ def test_every_event_and_every_hint_has_a_text_in_every_language() -> None:
     wanted |= {f"teach_why_{one}" for one in get_args(NotTakenKind)}
     wanted |= {f"refused_{one}" for one in get_args(RefusalKind)}
     assert len(kinds) > 15 and len(hints) > 3 and len(reasons) > 4
+    # {n|image|images}, so that there is no "1 images".
+    nouns = "images|parts|verdicts|frames|minutes|areas|zones|recipes|stations|records|files"
+    assert re.findall(rf"\{{\w+\}} (?:[a-z]+ )?(?:{nouns})\b", texts) == ["{kept} parts"]
     lacking = [one for one in sorted(wanted) if len(re.findall(rf"\b{one}: ", texts)) != 2]
     assert lacking == []
