@@ -15,8 +15,8 @@ from edge.imaging.frame import Box, Pixels
 from edge.wording import counted
 
 MAX_TEXT_LENGTH = 100
-# Control characters as the characters that picture them: printable, and no two codes read alike.
-_PICTURES = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
+# Control characters as their symbols: printable, and no two codes read alike.
+_SYMBOLS = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
 _ZXING = {"qr": "QRCode", "datamatrix": "DataMatrix"}
 
 
@@ -30,7 +30,7 @@ class CodeReading:
 
     Attributes:
         text: None where none was read. Of a GS1 code as people read it, ``(01)…(21)…``; of others
-            control characters are pictured: the group separator is ``␝``.
+            control characters are their symbols: the group separator is ``␝``.
         fault: why not; else empty.
     """
 
@@ -70,7 +70,7 @@ def read_code(pixels: Pixels, kinds: Sequence[str], region: Box | None) -> CodeR
         pixels = pixels[region.y : region.y + region.height, region.x : region.x + region.width]
     grey = _grey(pixels)
     read = _read_zxing(grey, kinds) if _has_zxing() else _read_qr(grey)
-    texts = list(dict.fromkeys(text.translate(_PICTURES) for text in read))
+    texts = list(dict.fromkeys(text.translate(_SYMBOLS) for text in read))
     if not texts:
         return CodeReading(
             None,

@@ -127,7 +127,7 @@ def test_what_is_not_used_is_counted_and_named_in_one_line(
     pages(root / "good" / "scan.tif", 5)
     os.mkfifo(root / "good" / "pipe.png")
     assert printed(root, caplog) == [
-        f"{root}: not used are 2 images in folders of no known use (1 in ., 1 in old/deep), "
+        f"{root}: not used: 2 images in folders of no known use (1 in ., 1 in old/deep), "
         "32 files of other types (30 .gif, 2 .heic), 1 link that leads nowhere (good/gone.png), "
         "4 further pages or frames in files (4 in good/scan.tif), 1 device or pipe, 1 hidden"
     ]
@@ -139,7 +139,7 @@ def test_notes_beside_the_images_are_no_warning(
 ) -> None:
     root = write_mvtec(tmp_path / "set")
     (root / "readme.txt").write_text("how it was taken")
-    assert printed(root, caplog) == [f"{root}: not used are 1 file of other types (1 .txt)"]
+    assert printed(root, caplog) == [f"{root}: not used: 1 file of other types (1 .txt)"]
     assert caplog.records[0].levelno == logging.INFO
 
 
@@ -156,7 +156,7 @@ def test_of_a_published_set_everything_is_used(
         write(place / "more" / "1.png", good_image())
         caplog.clear()
         report_unused(settings)
-        assert "images in folders of no known use" in caplog.text
+        assert "1 image in folders of no known use" in caplog.text
         shutil.rmtree(place / "more")
 
 
@@ -199,7 +199,7 @@ def test_every_command_says_so_once_and_before_it_begins(
 ) -> None:
     root = write_folder(tmp_path / "set", good=8, defective=2)
     (root / "good" / "1.heic").write_bytes(b"")
-    sentence = f"{root}: not used are 1 file of other types (1 .heic)"
+    sentence = f"{root}: not used: 1 file of other types (1 .heic)"
     for arguments in (
         fit_arguments(root, weights, tmp_path / "m.safetensors", "--no-report"),
         ["test", str(checkpoint), "--data", str(root)],
@@ -217,7 +217,7 @@ def test_predict_counts_what_it_does_not_look_at(
     write(tmp_path / "new" / "1.png", good_image())
     write(tmp_path / "new" / "more" / "2.png", good_image())
     assert main(["predict", str(checkpoint), str(tmp_path / "new")]) == 0
-    assert "not used are 1 image in folders of no known use (1 in more)" in caplog.text
+    assert "not used: 1 image in folders of no known use (1 in more)" in caplog.text
 
 
 def test_images_to_quantize_with_may_lie_in_folders(
@@ -229,4 +229,4 @@ def test_images_to_quantize_with_may_lie_in_folders(
     read = read_calibration_folder(tmp_path / "ranges", first_sight((64, 64)))
     assert len(read.images) == 2
     assert read.names == ["1.png", "2.png"]
-    assert f"{tmp_path / 'ranges'}: not used are 1 file of other types (1 .heic)" in caplog.text
+    assert f"{tmp_path / 'ranges'}: not used: 1 file of other types (1 .heic)" in caplog.text

@@ -218,4 +218,4 @@ def test_a_warning_about_the_images_is_logged_once_in_a_fit(
     root = write_mvtec(tmp_path / "parts")
     shutil.copy(root / "test" / "good" / "000.png", root / "train" / "good" / "copy.png")
     assert main(fit_arguments(root, weights, tmp_path / "a.safetensors")) == 0
-    assert caplog.text.count("are also among those kept for judging") == 1
+    assert caplog.text.count("1 image is among those kept for judging, too") == 1

@@ -112,4 +112,4 @@ def unused_text(root: Path, unused: Unused) -> str:
         parts.append(f"{counted(unused.special, 'device or pipe', 'devices or pipes')}")
     if unused.hidden:
         parts.append(f"{unused.hidden} hidden")
-    return f"{root}: not used are {', '.join(parts)}" if parts else ""
+    return f"{root}: not used: {', '.join(parts)}" if parts else ""

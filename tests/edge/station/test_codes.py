@@ -91,7 +91,7 @@ ISO_15434 = "[)>\x1e06\x1dP123\x1dS9\x1e\x04"
     ],
 )
 @pytest.mark.parametrize("kind", ["qr", "datamatrix"])
-def test_control_characters_of_a_code_are_pictured(
+def test_control_characters_of_a_code_are_their_symbols(
     kind: str, text: str, part_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = with_code(text, kind)

@@ -71,7 +71,7 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-def frame_of(pixels: Pixels, source: str | None = None) -> Frame:
+def make_frame(pixels: Pixels, source: str | None = None) -> Frame:
     return Frame(pixels=pixels, number=1, captured_ns=0, captured_utc_ns=0, source=source)
 
 
@@ -80,25 +80,25 @@ def test_the_newest_file_of_another_product_refuses_no_model(site: Site) -> None
     small = good_image()[:40, :60]
     grey = np.full((120, 160), 128, np.uint8)
     for of_another in (small, grey):
-        site.frame = frame_of(of_another, "file:///in/bottle_7.png")
+        site.frame = make_frame(of_another, "file:///in/bottle_7.png")
         site.model.reload()
         assert site.model.recipe == Recipe("can", 2)
 
 
 def test_a_live_cameras_frame_refuses_what_it_cannot_take_whatever_it_shows(site: Site) -> None:
     site.written = site.settings(site.second, recipe={"id": "can", "version": 2})
-    site.frame = frame_of(np.full((120, 160), 128, np.uint8))
+    site.frame = make_frame(np.full((120, 160), 128, np.uint8))
     with pytest.raises(ModelExchangeFailed, match="cannot inspect this camera's images"):
         site.model.reload()
     assert site.model.recipe == Recipe("bottle", 1)
     for shown in (defective_image(), np.zeros((120, 160, 3), np.uint8)):
-        site.frame = frame_of(shown)
+        site.frame = make_frame(shown)
         site.model.reload()
         assert site.model.recipe == Recipe("can", 2)
 
 
 def test_a_frame_that_is_not_complete_is_never_the_newest() -> None:
-    newest, whole = NewestFrame(), frame_of(good_image())
+    newest, whole = NewestFrame(), make_frame(good_image())
     for frame in (whole, replace(whole, number=2, status=FrameStatus.INCOMPLETE)):
         newest.add(frame)
     assert newest.read() is whole
