@@ -220,7 +220,7 @@ def test_a_bundle_with_swapped_colours_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"constant": True}, "1 different scores"),
+        ({"constant": True}, "1 different score,"),
         ({"sensitivities": (0.0, 0.5)}, "image_sensitivity above 0"),
         ({"sensitivities": (0.5, 1.2)}, "pixel_sensitivity above 0"),
         ({"outputs": ("pred_score", "anomaly_map")}, "gives no pred_label"),

@@ -262,7 +262,7 @@ def test_one_image_and_its_views_are_enough_but_promise_nothing(
     small = ["--teacher", str(write_small_teacher(tmp_path))]
     assert edge_run([*options(folder, output, "--views"), *small]) == 0
     text = capsys.readouterr().out
-    assert "1 images, bank of 1 and their views" in text
+    assert "1 image, bank of 1 and their views" in text
     assert "Turned and shifted views show the same parts and do not count as more." in text
     threshold = load_bundle(output).manifest.threshold
     assert (threshold.good_count, threshold.guarantee) == (1, None)
