@@ -6,14 +6,19 @@ from itertools import pairwise
 from pathlib import Path
 
 STATION = "edge-run"
-# An edge-run that was asked to look at something is no station.
-LOOKS_ONLY = frozenset(
-    {"--doctor", "--check", "--list-cameras", "--journal", "--tune", "--help", "--version"}
+# What an edge-run may be asked for in place of running a station: without the camera, and with it.
+WITHOUT_CAMERA = frozenset(
+    {
+        *("--check", "--doctor", "--list-cameras", "--settings-template", "--settings-schema"),
+        *("--modbus-table", "--make-token", "--journal", "--backup", "--restore", "--recipe"),
+        *("--teach", "--tune", "--lamp-test", "--help", "--version"),
+    }
 )
+WITH_CAMERA = frozenset({"--capture", "--benchmark", "--challenge"})
 
 
 def running_stations(root: Path = Path("/"), own: int | None = None) -> list[int]:
-    """Return the process ids of the stations on this PC.
+    """Return the process ids of the stations on this PC, and of those who use a camera like one.
 
     Args:
         own: a process that is none; this one by default.
@@ -25,9 +30,13 @@ def running_stations(root: Path = Path("/"), own: int | None = None) -> list[int
 
 
 def stations_with(config: Path, stations: list[int], root: Path = Path("/")) -> list[int]:
-    """Return those of the stations that run with a file of settings."""
+    """Return those of the stations that run with a file of settings, and serve what it names."""
     wanted = os.path.realpath(config)
-    return [process for process in stations if wanted in _configs(root, process)]
+    return [
+        process
+        for process in stations
+        if wanted in _configs(root, process) and not WITH_CAMERA & _options(_words(root, process))
+    ]
 
 
 def holders(device: str, root: Path = Path("/")) -> list[int]:
@@ -53,7 +62,12 @@ def _is_station(root: Path, process: int) -> bool:
     words = _words(root, process)
     # An interpreter stands before a script's name.
     called = [Path(word).name for word in words[:2]]
-    return (STATION in called or "edge.cli.main" in words[1:3]) and not LOOKS_ONLY & set(words)
+    is_ours = STATION in called or "edge.cli.main" in words[1:3]
+    return is_ours and not WITHOUT_CAMERA & _options(words)
+
+
+def _options(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if word.startswith("--")}
 
 
 def _configs(root: Path, process: int) -> list[str]:

@@ -9,11 +9,18 @@ from typing import Any
 import pytest
 
 from edge.cameras.genicam import gvcp
+from edge.cli.options import parser
 from edge.doctor.camera import Thoroughness, camera_findings, loss_finding, trigger_finding
 from edge.doctor.examination import bounded
 from edge.doctor.finding import Finding, Grade, good
 from edge.doctor.image_tests import LossTest, TriggerTest
-from edge.doctor.programs import holders, running_stations
+from edge.doctor.programs import (
+    WITH_CAMERA,
+    WITHOUT_CAMERA,
+    holders,
+    running_stations,
+    stations_with,
+)
 from edge.imaging.frame import Frame
 from edge.settings.camera import CameraSettings
 from tests.edge.conftest import EdgeRun
@@ -263,6 +270,24 @@ def test_stations_are_known_by_how_they_were_called(tmp_path: Path) -> None:
         (folder / "cmdline").write_bytes(b"\0".join(word.encode() for word in words) + b"\0")
 
     assert running_stations(tmp_path, own=17) == [11, 12, 13]
+
+
+def test_an_edge_run_that_was_asked_for_something_else_serves_no_station(tmp_path: Path) -> None:
+    (actions,) = parser()._mutually_exclusive_groups
+    named = {action.option_strings[-1] for action in actions._group_actions}
+    assert named <= WITHOUT_CAMERA | WITH_CAMERA
+    config = tmp_path / "station.yaml"
+    asked = [*sorted(named), "--backup=cam1.backup", "--once"]
+    for process, word in enumerate(asked, 11):
+        folder = tmp_path / "proc" / str(process)
+        folder.mkdir(parents=True)
+        words = ["python", "/opt/edge/bin/edge-run", "--config", str(config), word]
+        (folder / "cmdline").write_bytes(b"\0".join(one.encode() for one in words) + b"\0")
+
+    stations = running_stations(tmp_path)
+
+    assert {asked[one - 11] for one in stations} == {"--once", *WITH_CAMERA}
+    assert stations_with(config, stations, tmp_path) == [11 + asked.index("--once")]
 
 
 def test_who_holds_a_device_is_found(tmp_path: Path) -> None:
