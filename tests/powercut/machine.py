@@ -378,6 +378,8 @@ def main(
     _make_file_system(state, DISK_BYTES)
     reported = guest.report()
     boot_s, open_s, open_writes, lost_writes, early = 30.0, 3.0, 0, 0, 0
+    # One in five, before the station is ready; of these every other once it opens the journal.
+    in_boots = sorted(chance.sample(range(1, int(cuts)), int(cuts) // 5))
     for number in range(int(cuts) + 1):
         shutil.copyfile(state, disk)
         expected, before = reported.expected(), str(reported)
@@ -386,10 +388,10 @@ def main(
         machine = Machine(disk, log, reported, guest.program, options)
         start_s = time.monotonic()
         last = number == int(cuts)
-        in_boot = number > 0 and not last and chance.random() < 0.2
-        if in_boot and chance.random() < 0.5:
+        in_boot = number in in_boots
+        if number in in_boots[::2]:
             time.sleep(chance.uniform(0.0, boot_s))
-        elif in_boot:  # most of a boot writes nothing
+        elif in_boot:
             _wait(machine, machine.opening)
             machine.ready.wait(chance.uniform(0.0, open_s))
         else:
