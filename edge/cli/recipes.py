@@ -42,10 +42,16 @@ class RecipeStation:
         """Demand that what was set at the page can be read, before anything is changed.
 
         Raises:
-            ConfigurationError: which masks were drawn cannot be read.
+            ConfigurationError: thresholds, or which masks were drawn, cannot be read.
         """
         if self.overrides is not None:
-            self.overrides.masks.drawn()
+            self.overrides.check()
+
+    @property
+    def journal_missing(self) -> Path | None:
+        """The folder of the journal where there is none: what was set at the page is not known."""
+        folder = self.overrides.path.parent if self.overrides is not None else None
+        return folder if folder is not None and not folder.is_dir() else None
 
     def page_settings(self, version: RecipeVersion) -> PageSettings:
         """Return what was set for a version at its page.
@@ -196,6 +202,11 @@ def _exported(
             "station to carry it: --config STATION.yaml in place of --recipes.",
         ]
     content = version.content
+    if station.journal_missing is not None:
+        lines.append(
+            f"page     not known: {station.journal_missing}, this station's journal, is not there. "
+            "If something was set at its page, export from where the station runs."
+        )
     if carried is not None:
         content = carried.content
         lines += _origin_lines(content)

@@ -22,7 +22,7 @@ from edge.bundle.mask_file import read_mask_file
 from edge.contract.verdict import Recipe
 from edge.errors import ConfigurationError
 from edge.settings.mask_overrides import FOLDER_NAME, MaskOverride, MaskOverrides
-from edge.settings.small_record import read_record, write_record
+from edge.settings.small_record import RecordUnreadable, demand_record, read_record, write_record
 from edge.settings.station import Settings
 
 log = logging.getLogger(__name__)
@@ -137,6 +137,23 @@ class Overrides:
             recipe: of the folder; None is the model at ``model.path``.
         """
         return next((one for one in self._kept() if one.recipe == recipe), None)
+
+    def check(self) -> None:
+        """Demand that all of it can be read, for who must not go on with less.
+
+        A mask that was drawn counts with the threshold that was saved with it.
+
+        Raises:
+            ConfigurationError: thresholds, or which masks were drawn, cannot be read.
+        """
+        try:
+            demand_record(self.path, _CONTENT, _Kept(overrides=()))
+        except RecordUnreadable as error:
+            raise ConfigurationError(
+                f"{self.path}: the thresholds set at the page cannot be read ({error}). Remove the "
+                "file to continue with those of the settings, and set them again at the page."
+            ) from error
+        self.masks.drawn()
 
     def write(self, override: Override | None, recipe: Recipe | None = None) -> None:
         """Keep what was set for a recipe, or with None nothing; others keep theirs.

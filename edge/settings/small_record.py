@@ -7,12 +7,17 @@ from typing import TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from edge.atomic_files import open_regular, write_whole
+from edge.errors import ConfigurationError
 
 MAX_BYTES = 2**20
 
 Content = TypeVar("Content")
 
 log = logging.getLogger(__name__)
+
+
+class RecordUnreadable(ConfigurationError):
+    """A record is there, and cannot be read."""
 
 
 def read_record(
@@ -24,14 +29,27 @@ def read_record(
         consequence: what follows of a file that cannot be used, as a clause.
     """
     try:
+        return demand_record(path, content, empty)
+    except RecordUnreadable as error:
+        log.warning("%s: not used (%s); %s", path, error, consequence)
+        return empty
+
+
+def demand_record(path: Path, content: TypeAdapter[Content], empty: Content) -> Content:
+    """Return what a file holds; ``empty`` without one.
+
+    Raises:
+        RecordUnreadable: there is one that cannot be read; says only why.
+    """
+    try:
         with open_regular(path) as file:
             return content.validate_json(file.read(MAX_BYTES))
     except FileNotFoundError:
         return empty
-    except (OSError, ValidationError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "damaged"
-        log.warning("%s: not used (%s); %s", path, cause, consequence)
-        return empty
+    except OSError as error:
+        raise RecordUnreadable(error.strerror) from error
+    except ValidationError as error:
+        raise RecordUnreadable("damaged") from error
 
 
 def write_record(path: Path, content: BaseModel) -> None:

@@ -247,6 +247,30 @@ def test_drawings_that_cannot_be_read_refuse_an_export_and_a_change_before_it_is
     assert not file.exists() and here.folder.in_force("nut") == 1
 
 
+@pytest.mark.parametrize("damage", ["damaged", "unreadable"])
+def test_thresholds_that_cannot_be_read_refuse_an_export_of_the_mask_drawn_with_them(
+    here: Site, tmp_path: Path, run: Run, damage: str
+) -> None:
+    here.at_the_page().draw(31.0, ignore=[OVER_DEFECT])
+    kept, file = here.journal / "overrides.json", tmp_path / "nut.recipe"
+    if damage == "damaged":
+        kept.write_text("{")
+    else:
+        kept.unlink()
+        kept.mkdir()
+    for words in (("export", "nut", file), ("use", "nut@2")):
+        assert "set them again at the page" in run(here, *words, code=78)
+    assert not file.exists() and here.folder.in_force("nut") == 1
+
+
+def test_an_export_without_the_journal_of_the_station_says_that_its_page_is_not_known(
+    here: Site, tmp_path: Path, run: Run
+) -> None:
+    assert "page " not in run(here, "export", "nut", tmp_path / "nut.recipe")
+    here.journal.rename(tmp_path / "elsewhere")
+    assert f"not known: {here.journal}" in run(here, "export", "nut", tmp_path / "nut.recipe")
+
+
 def test_a_threshold_that_no_recipe_can_have_is_refused_and_writes_no_file(
     here: Site, tmp_path: Path, run: Run
 ) -> None:
