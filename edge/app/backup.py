@@ -50,6 +50,7 @@ from edge.settings.mask_overrides import FILE_NAME as MASKS_FILE
 from edge.settings.mask_overrides import FOLDER_NAME as MASKS_FOLDER
 from edge.settings.mask_overrides import MaskOverrides
 from edge.settings.overrides import FILE_NAME as OVERRIDES_FILE
+from edge.settings.overrides import Overrides
 from edge.settings.released import FILE_NAME as RELEASED_FILE
 from edge.settings.station import Settings
 from edge.station.fleet.memory import FILE_NAME as FLEET_FILE
@@ -165,7 +166,9 @@ def back_up(
     sources = [_Source(SETTINGS, config), *named, *_bundle_files(settings)]
     if folder is not None:
         sources += [
-            _Source(f"state/{name}", folder / name) for name in _STATE if (folder / name).exists()
+            _Source(f"state/{name}", folder / name)
+            for name in _STATE
+            if name != OVERRIDES_FILE and (folder / name).exists()
         ]
     try:
         with (
@@ -175,7 +178,7 @@ def back_up(
         ):
             recipes, exported = _exported(settings, Path(scratch))
             if folder is not None:
-                exported += _drawn_masks(settings, folder / MASKS_FOLDER, Path(scratch))
+                exported += _page_settings(settings, folder, Path(scratch))
             files: dict[str, BackedUpFile] = {}
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, allowZip64=False) as archive:
                 for source in [*sources, *exported]:
@@ -288,6 +291,18 @@ def _exported(settings: Settings, scratch: Path) -> tuple[dict[str, BackedUpReci
             )
             sources.append(_Source(place, file, stored=True))
     return recipes, sources
+
+
+def _page_settings(settings: Settings, folder: Path, scratch: Path) -> list[_Source]:
+    """Return thresholds and masks of the page as they belong together; nobody changes them."""
+    overrides = Overrides.beside(folder)
+    with overrides.unchanging():
+        sources = _drawn_masks(settings, folder / MASKS_FOLDER, scratch)
+        if overrides.path.exists():
+            kept = scratch / OVERRIDES_FILE
+            shutil.copyfile(overrides.path, kept)
+            sources.append(_Source(f"state/{OVERRIDES_FILE}", kept))
+    return sources
 
 
 def _drawn_masks(settings: Settings, folder: Path, scratch: Path) -> list[_Source]:

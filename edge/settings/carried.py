@@ -41,7 +41,8 @@ def carried_version(
     Raises:
         ConfigurationError: what was set cannot be read, or no recipe can have it.
     """
-    found = page_settings(version, station, overrides)
+    with overrides.unchanging():
+        found = page_settings(version, station, overrides)
     if not found:
         return None
     content, name = version.content, station.mqtt.station if station.mqtt is not None else ""

@@ -8,7 +8,13 @@ that key in the YAML has the last word. Each version of a recipe has its own, ap
 model at ``model.path``, also where they share a bundle.
 """
 
+import errno
+import fcntl
 import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +35,9 @@ log = logging.getLogger(__name__)
 
 FILE_NAME = "overrides.json"
 MAX_OVERRIDES = 500
+# A change is in force within seconds; a reader has read within milliseconds.
+READ_WAIT_S, CHANGE_WAIT_S = 30.0, 2.0
+_PAUSE_S = 0.02
 
 
 class TooManyOverrides(ConfigurationError):
@@ -137,6 +146,40 @@ class Overrides:
             recipe: of the folder; None is the model at ``model.path``.
         """
         return next((one for one in self._kept() if one.recipe == recipe), None)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Change a threshold and a mask that belong together; who reads both waits meanwhile."""
+        with self._held(fcntl.LOCK_EX, CHANGE_WAIT_S):  # no reader may stop the page for good
+            yield
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Read a threshold and the mask that belongs to it, and no half of a change.
+
+        Raises:
+            ConfigurationError: they are being changed for long.
+        """
+        with self._held(fcntl.LOCK_SH, READ_WAIT_S) as held:
+            if not held:
+                raise ConfigurationError(
+                    f"{self.path.parent}: something is being changed at the page of the station. "
+                    "Try again once it counts there."
+                )
+            yield
+
+    @contextmanager
+    def _held(self, kind: int, limit_s: float) -> Iterator[bool]:
+        """Lock the folder; give whether nobody else has it. Without a folder nothing was set."""
+        try:
+            descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            yield True
+            return
+        try:
+            yield _locked(descriptor, kind, limit_s)
+        finally:
+            os.close(descriptor)
 
     def check(self) -> None:
         """Demand that all of it can be read, for who must not go on with less.
@@ -275,6 +318,25 @@ class Overrides:
             "the threshold of the settings is used. Set it again at the page.",
         )
         return found.overrides if isinstance(found, _Kept) else (found,)
+
+
+def _locked(descriptor: int, kind: int, limit_s: float) -> bool:
+    """Lock a folder, waiting so long; a file system without locks goes without."""
+    end_s = time.monotonic() + limit_s
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end_s:
+                return False
+            time.sleep(_PAUSE_S)
+        except OSError as error:
+            # The last: NFS, of a folder, which is open for reading.
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
+                raise
+            return True
+        else:
+            return True
 
 
 def _why_unused(override: Override, settings: Settings, model_sha256: str | None) -> str:

@@ -200,12 +200,13 @@ class PageActions:
         recipe = services.model.folder_recipe
         saved = overrides.read(recipe)
         before = current.criteria.threshold
-        self._save(overrides, threshold, actor)
-        try:
-            services.reload()
-        except Exception:  # whatever it was: what is not in force is not saved either
-            overrides.write(saved, recipe)
-            raise
+        with overrides.changing():
+            self._save(overrides, threshold, actor)
+            try:
+                services.reload()
+            except Exception:  # whatever it was: what is not in force is not saved either
+                overrides.write(saved, recipe)
+                raise
         now = services.model.store.current.criteria.threshold
         self._record(
             "threshold_changed",

@@ -113,18 +113,19 @@ class MaskDrawing:
             )
         elif former is None:
             raise DrawingRefused("no mask drawn at the page is in force; nothing was changed.")
-        try:
-            if drawn is not None:
-                if needed is not None:
-                    save_threshold(needed)
-                overrides.masks.write(kept, recipe)
-            else:
-                overrides.masks.write(None, recipe)
-            self._reload()
-        except Exception:  # whatever it was: what is not in force is not saved either
-            overrides.masks.write(former, recipe)
-            overrides.write(threshold, recipe)
-            raise
+        with overrides.changing():
+            try:
+                if drawn is not None:
+                    if needed is not None:
+                        save_threshold(needed)
+                    overrides.masks.write(kept, recipe)
+                else:
+                    overrides.masks.write(None, recipe)
+                self._reload()
+            except Exception:  # whatever it was: what is not in force is not saved either
+                overrides.masks.write(former, recipe)
+                overrides.write(threshold, recipe)
+                raise
         now = self.in_force()
         result = MaskChanged(
             ignored_before=self._ignored(current),

@@ -1,8 +1,10 @@
 """What is set at the page of one station goes with an exported recipe to the next one."""
 
 import json
+import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from edge.cli.main import main
 from edge.hmi.masks import Stroke
 from edge.inspection.criteria import guarantee_in_force
 from edge.inspection.decision import Result
+from edge.recipes.content import read_recipe
+from edge.settings.mask_overrides import MaskOverrides
 from tests.support.page_drawer import ELSEWHERE, OVER_DEFECT, Drawer
 from tests.support.recipe_site import RecipeSite
 
@@ -245,6 +249,54 @@ def test_drawings_that_cannot_be_read_refuse_an_export_and_a_change_before_it_is
     for words in (("export", "nut", file), ("use", "nut@2")):
         assert "draw the mask again" in run(here, *words, code=78)
     assert not file.exists() and here.folder.in_force("nut") == 1
+
+
+def test_a_new_threshold_never_goes_out_with_the_mask_before(
+    here: Site, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawer, write = here.at_the_page(), MaskOverrides.write
+    drawer.draw(30.0, ignore=[OVER_DEFECT])
+    monkeypatch.setattr("edge.settings.overrides.READ_WAIT_S", 0.0)
+    refused: list[str] = []
+
+    def write_after_exports(masks: MaskOverrides, *given: Any) -> None:
+        refused.append(run(here, "export", "nut", tmp_path / "nut.recipe", code=78))
+        words = ["--backup", str(tmp_path / "a.backup"), "--config", str(here.config)]
+        assert main(words) == 78
+        write(masks, *given)
+
+    monkeypatch.setattr(MaskOverrides, "write", write_after_exports)
+    drawer.draw(40.0, ignore=[ELSEWHERE])
+    assert len(refused) == 1 and "is being changed at the page" in refused[0]
+    assert not (tmp_path / "nut.recipe").exists() and not (tmp_path / "a.backup").exists()
+
+
+def test_exports_while_somebody_draws_carry_one_drawing_whole(
+    here: Site, tmp_path: Path, run: Run
+) -> None:
+    drawer, done = here.at_the_page(), threading.Event()
+    pairs = {30.0: OVER_DEFECT, 40.0: ELSEWHERE}
+
+    def draw() -> None:
+        while not done.is_set():
+            for threshold, polygon in pairs.items():
+                drawer.draw(threshold, ignore=[polygon])
+
+    drawer.draw(40.0, ignore=[ELSEWHERE])
+    with ThreadPoolExecutor(1) as pool:
+        drawing = pool.submit(draw)
+        try:
+            for count in range(10):
+                file, taken = tmp_path / f"{count}.recipe", tmp_path / str(count)
+                run(here, "export", "nut", file)
+                with zipfile.ZipFile(file) as archive:
+                    archive.extractall(taken)
+                threshold = read_recipe(taken / "version").decision.image_threshold
+                areas = read_mask_file(taken / "version" / "mask.yaml")
+                assert threshold is not None and areas.ignore == (pairs[threshold],)
+        finally:
+            done.set()
+        drawing.result()
 
 
 @pytest.mark.parametrize("damage", ["damaged", "unreadable"])
