@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.journal.database import Synchronous
 from edge.journal.entries import Committed, Entry, JournalRow, RecordKind
 from edge.journal.open import open_journal
 from edge.journal.outbox import Outbox
@@ -84,12 +85,12 @@ def report_journal(
         print_line(f"fault chain: {report.fault.what}")
 
 
-def open_checked(named: dict[str, int]) -> JournalWriter:
+def open_checked(options: BootOptions) -> JournalWriter:
     """Open the journal, and report what is there of what the host was given."""
-    journal = open_journal(FOLDER)
+    journal = open_journal(FOLDER, Synchronous(options.synchronous))
     if journal.quarantined or journal.lost or journal.copied:
         print_line(f"fault {journal.damage} {journal.lost} {journal.copied}")
-    report_journal(journal.path, named)
+    report_journal(journal.path, options.named)
     return JournalWriter(journal=journal)
 
 
@@ -122,7 +123,7 @@ def main() -> None:
     options = BootOptions.parse(Path("/proc/cmdline").read_text())
     try:
         print_line("opening")
-        writer = open_checked(options.named)
+        writer = open_checked(options)
         print_line("ready")
         write(writer)
     except BaseException:
