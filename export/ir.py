@@ -10,6 +10,7 @@ import numpy as np
 import onnx as onnx_format
 import openvino as ov
 import torch
+from numpy.typing import NDArray
 from openvino import opset13
 from openvino.frontend import OpConversionFailure
 from openvino.passes import ConstantFolding, Manager
@@ -30,6 +31,16 @@ _MAX_BATCH = 1024
 
 # Numbers from which a constant is worth storing in half the bytes.
 _TABLE = 1024
+
+# What may be lost by that, as a share: what 16 bits round a number of their range by.
+_ROUNDING = 2.0**-10
+
+# What adds many numbers of a table up, or adds one to something else: one near zero does not count.
+# Anything else may divide by it, or make it large again.
+_ADDS_UP = frozenset(
+    {"Add", "Convolution", "ConvolutionBackpropData", "Gather", "GroupConvolution", "MatMul"}
+    | {"Subtract"}
+)
 
 
 def to_onnx(model: nn.Module, height: int, width: int, path: Path) -> None:
@@ -150,6 +161,7 @@ def ir_bytes(
 def store_floats_in_half(model: ov.Model) -> None:
     """Keep tables of 32-bit floats in 16 bits; what reads them gets 32 again.
 
+    One that 16 bits have no room for stays: of too large, infinite or too small numbers.
     OpenVINO's own compression does nothing for a quantized graph, where they are half the size.
     """
     for operation in model.get_ordered_ops():
@@ -159,9 +171,22 @@ def store_floats_in_half(model: ov.Model) -> None:
         if values.size < _TABLE or not np.abs(values).max() <= np.finfo(np.float16).max:
             continue
         readers = operation.output(0).get_target_inputs()
-        restored = opset13.convert(opset13.constant(values.astype(np.float16)), ov.Type.f32)
+        half = values.astype(np.float16)
+        adds_up = {reader.get_node().get_type_name() for reader in readers} <= _ADDS_UP
+        if not _are_kept(values, half, each=not adds_up):
+            continue
+        restored = opset13.convert(opset13.constant(half), ov.Type.f32)
         for reader in readers:
             reader.replace_source_output(restored.output(0))
+
+
+def _are_kept(values: NDArray[np.float32], half: NDArray[np.float16], *, each: bool) -> bool:
+    """Tell whether numbers are the same but for rounding, each of them or all together."""
+    exact = values.astype(np.float64)
+    lost = np.abs(half.astype(np.float64) - exact)
+    if each:
+        return bool((lost <= _ROUNDING * np.abs(exact)).all())
+    return bool(np.linalg.norm(lost) <= _ROUNDING * np.linalg.norm(exact))
 
 
 def without_notes(model: ov.Model) -> None:
