@@ -8,6 +8,7 @@ writes a value or sends an event what a client's filter makes go wrong.
 import asyncio
 import math
 import socket
+import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, cast
 
@@ -29,8 +30,12 @@ MAX_ITEMS = 500
 # Of one item that its client does not fetch; and answers that a client may ask for again.
 MAX_QUEUE, MAX_REPEATABLE = 256, 64
 MIN_INTERVAL_MS, MAX_INTERVAL_MS = 20.0, 3_600_000.0
-# A client that is silent for so long is gone, and so is one that does not read what it asked for.
-MAX_SESSION_S, UNREAD_LIMIT_S = 120.0, 30.0
+# Some PLCs read every few minutes and say nothing between; a session lasts so long at most.
+MAX_SESSION_S = 600.0
+# A client that is silent for so long makes room where there is none for another one.
+SILENT_S = 120.0
+# A client that does not read for so long what it asked for is gone.
+UNREAD_LIMIT_S = 30.0
 # A connection without a session.
 NO_SESSION_LIMIT_S = 30.0
 MAX_UNREAD_BYTES = 256 * 1024
@@ -127,6 +132,8 @@ class _BoundedConnection(OPCUAProtocol):
         self._without_session_s: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if len(self.clients) >= self.iserver.max_connections:
+            self._make_room(time.monotonic())
         super().connection_made(transport)
         if self.transport is None:  # refused
             return
@@ -174,6 +181,21 @@ class _BoundedConnection(OPCUAProtocol):
             return False
         return await super()._process_one_msg(header, buf)
 
+    def _make_room(self, now_s: float) -> None:
+        """Hang up on who has been silent the longest, if it is long."""
+        silent_since = {
+            one.processor.session_last_activity: one
+            for one in self.clients
+            if one.processor is not None and one.processor.session_last_activity is not None
+        }
+        longest_s = min(silent_since, default=now_s)
+        if now_s - longest_s < SILENT_S:
+            return
+        gone = silent_since[longest_s]
+        self.clients.remove(gone)
+        if gone.transport is not None:
+            gone.transport.abort()
+
     def _expect_reading(self, expected: bool) -> None:
         if self._unread_limit is not None:
             self._unread_limit.cancel()
@@ -211,17 +233,17 @@ class BoundedSubscriptions(SubscriptionService):
             interval_ms = MAX_INTERVAL_MS if asked_ms > MAX_INTERVAL_MS else MIN_INTERVAL_MS
         params.RequestedPublishingInterval = ua.Double(interval_ms)
         if len(self.subscriptions) >= MAX_SUBSCRIPTIONS:
-            connected = self._connected()
-            left = [n for n, one in self.subscriptions.items() if one.session_id not in connected]
-            await self.delete_subscriptions(left)
+            await self._delete_left()
         return await super().create_subscription(params, callback, session_id, request_callback)
 
     async def create_monitored_items(
         self, params: ua.CreateMonitoredItemsParameters
     ) -> list[ua.MonitoredItemCreateResult]:
-        """Make items; each has its own answer."""
+        """Make items; each has its own answer. Those of clients that are gone make room."""
         asked = params.ItemsToCreate
-        places = MAX_ITEMS - sum(len(_items(one)) for one in self.subscriptions.values())
+        if len(asked) > self._free_items():
+            await self._delete_left()
+        places = self._free_items()
         refused: dict[int, int] = {}
         for index, item in enumerate(asked):
             is_event = item.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier
@@ -255,6 +277,15 @@ class BoundedSubscriptions(SubscriptionService):
                 await super().trigger_event(event, number)
             except Exception:
                 self.logger.exception("subscription %s cannot have an event", number)
+
+    def _free_items(self) -> int:
+        return MAX_ITEMS - sum(len(_items(one)) for one in self.subscriptions.values())
+
+    async def _delete_left(self) -> None:
+        """Delete what clients left that are gone."""
+        connected = self._connected()
+        left = [n for n, one in self.subscriptions.items() if one.session_id not in connected]
+        await self.delete_subscriptions(left)
 
     def _modified(
         self, params: ua.ModifyMonitoredItemsParameters, known: dict[int, Any]

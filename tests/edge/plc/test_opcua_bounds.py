@@ -220,6 +220,48 @@ def test_subscriptions_of_clients_that_are_gone_make_room_and_no_others() -> Non
     asyncio.run(visit())
 
 
+def test_items_of_clients_that_are_gone_make_room_for_who_comes_back() -> None:
+    async def visit() -> None:
+        async with running_server(3) as (server, url):
+            for _ in range(3):
+                client = Client(url)
+                await client.connect()
+                subscription = await client.create_subscription(1000.0, Values())
+                node = client.nodes.server
+                new = ua.CreateMonitoredItemsParameters(
+                    SubscriptionId=subscription.subscription_id,
+                    ItemsToCreate=[item(node, ua.AttributeIds.BrowseName, None)]
+                    * (bounds.MAX_ITEMS * 3 // 5),
+                )
+                made = await client.uaclient.create_monitored_items(new)
+                assert all(one.StatusCode.is_good() for one in made)
+                client.uaclient.protocol.transport.abort()  # type: ignore[union-attr]
+                await eventually(lambda: not server.bserver.clients, "it is gone")  # type: ignore[union-attr]
+
+    asyncio.run(visit())
+
+
+def test_who_reads_every_five_minutes_keeps_its_session_and_makes_room_where_there_is_none() -> (
+    None
+):
+    async def visit() -> None:
+        async with running_server(1) as (server, url), Client(url):
+            (place,) = server.bserver.clients  # type: ignore[union-attr]
+            processor: Any = place.processor
+            assert processor.session.session_timeout >= 2 * 300.0
+            with pytest.raises((ConnectionError, TimeoutError)):
+                await Client(url, timeout=1).connect()
+            processor.session_last_activity -= bounds.SILENT_S
+            for task in asyncio.all_tasks():  # it says nothing more
+                if "Client" in repr(task.get_coro()):
+                    task.cancel()
+            async with Client(url) as client:
+                await client.nodes.root.read_browse_name()
+                assert place not in server.bserver.clients  # type: ignore[union-attr]
+
+    asyncio.run(visit())
+
+
 def test_items_queues_and_intervals_are_bounded() -> None:
     async def visit() -> None:
         async with running_server(1) as (server, url), Client(url) as client:
