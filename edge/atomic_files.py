@@ -29,6 +29,10 @@ _OTHERS_WAIT_S, _PAUSE_S = 10.0, 0.01
 _MAX_KEPT_BYTES = 100
 
 
+class NoFileReplaced(OutputNotWritable):
+    """A device, FIFO or socket has the name of a file that is to be written; root could take it."""
+
+
 class LinkRefused(OutputNotWritable):
     """The way to a file leads through a link that somebody else may have laid."""
 
@@ -58,11 +62,12 @@ def check_writable(path: Path) -> None:
 
     Raises:
         OutputNotWritable: its folder is missing or refuses files, or the path is a folder itself.
+        NoFileReplaced: a device, FIFO or socket is there.
         LinkRefused: a link lies on the way where others may lay one.
     """
     if is_folder(path):
         raise OutputNotWritable(f"{path}: is a folder. Name a file.")
-    refuse_foreign_links(path)
+    _refuse_others(path)
     try:
         with _held(partial_path(path), wait=False):
             return
@@ -95,8 +100,9 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[BufferedWriter]:
         OutputNotWritable: folder or disk refused it, or the block met an ``OSError`` (so what it
             reads is to be translated there); an older file of that name is untouched.
         LinkRefused: a link lies on the way where others may lay one.
+        NoFileReplaced: a device, FIFO or socket is there.
     """
-    refuse_foreign_links(path)
+    _refuse_others(path)
     temporary = partial_path(path)
     try:
         with _held(temporary, mode) as file:
@@ -123,9 +129,10 @@ def write_all(files: Sequence[tuple[Path, bytes]], durable: bool = True) -> None
         OutputNotWritable: folder or disk refused one; older files of these names are untouched,
             unless the disk failed after the new ones had their names.
         LinkRefused: a link lies on the way where others may lay one.
+        NoFileReplaced: a device, FIFO or socket is in the place of one.
     """
     for path, _ in files:
-        refuse_foreign_links(path)
+        _refuse_others(path)
     contents = dict(files)
     try:
         with ExitStack() as held:
@@ -193,6 +200,17 @@ def refuse_foreign_links(path: Path) -> None:
                 "anybody may have put it there. Remove the link, or choose a folder of your "
                 "own."
             )
+
+
+def _refuse_others(path: Path) -> None:
+    """Demand that a file, or nothing, is where one is to be written, and no link of others."""
+    refuse_foreign_links(path)
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # not there yet, or closed: writing says so
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder is not replaced anyway
+        raise NoFileReplaced(f"{path}: is a device, FIFO or socket. Name a file.")
 
 
 def sync_folder(folder: Path) -> None:

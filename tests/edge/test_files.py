@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from edge.atomic_files import (
     LinkRefused,
+    NoFileReplaced,
     check_writable,
     open_regular,
     whole_file,
@@ -123,6 +125,27 @@ def test_a_folder_at_the_place_of_the_temporary_file_is_reported(tmp_path: Path)
     (tmp_path / ".out.xml.partial").mkdir()
     with pytest.raises(OutputNotWritable, match="cannot be written"):
         write_whole(tmp_path / "out.xml", b"new")
+
+
+@pytest.mark.parametrize("way", ["it", "a link to it"])
+def test_no_device_fifo_or_socket_is_replaced_by_a_file(tmp_path: Path, way: str) -> None:
+    """As of ``--recipe export NAME /dev/null``, which root could do."""
+    fifo, listening = tmp_path / "fifo", tmp_path / "socket"
+    os.mkfifo(fifo)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(listening))
+        for place in (fifo, listening, Path("/dev/zero")):
+            path = place
+            if way != "it":
+                path = tmp_path / f"to-{place.name}"
+                path.symlink_to(place)
+            elif not place.is_relative_to(tmp_path):
+                continue  # where it is replaced, the PC has none any more
+            before = path.lstat()
+            for write in (check_writable, write_streamed, lambda path: write_whole(path, b"new")):
+                with pytest.raises(NoFileReplaced, match="Name a file"):
+                    write(path)
+            assert os.path.samestat(path.lstat(), before)
 
 
 def test_only_regular_files_are_opened(tmp_path: Path, victim: Path) -> None:
