@@ -34,7 +34,14 @@ from edge.bundle.mask_file import mask_content, painted_beside, read_mask_file
 from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
 from edge.errors import ConfigurationError, OutputNotWritable
 from edge.recipes.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
-from edge.recipes.content import PAGE_SCHEMA, RECIPE_FILE, RecipeContent, read_recipe, recipe_yaml
+from edge.recipes.content import (
+    PAGE_SCHEMA,
+    PUBLISH_AGAIN,
+    RECIPE_FILE,
+    RecipeContent,
+    read_recipe,
+    recipe_yaml,
+)
 from edge.recipes.errors import ArchiveRefused, RecipeDamaged
 from edge.recipes.folder import (
     MASK_FILE,
@@ -206,10 +213,11 @@ def import_recipe(
                     raise _refused(path, "unpacks to far more than a recipe does")
                 for place, named in manifest.files.items():
                     _zip(path).unpack(archive, place, unpacked / place, (named.bytes, named.sha256))
+            content = _read_content(unpacked / VERSION_FOLDER, manifest, path)
             # Of a version that is restored as it was, the mask is judged when it is put in force.
             _check_mask(unpacked / VERSION_FOLDER, path, whole=number is None)
             return _import(
-                recipes, manifest, unpacked, public_key, max_images=max_images, number=number
+                recipes, content, unpacked, public_key, max_images=max_images, number=number
             )
     except DAMAGED as error:
         raise _refused(path, f"is damaged or not a recipe ({error})") from error
@@ -376,9 +384,30 @@ def _place_fault(place: str) -> str:
     return ""
 
 
+def _read_content(version: Path, manifest: ArchiveManifest, path: Path) -> RecipeContent:
+    """Return what a version says of its product, which is the one of the manifest."""
+    try:
+        content = read_recipe(version)
+    except RecipeDamaged as error:
+        cause = " ".join(str(error).replace(f"{version}/", "").splitlines())
+        cause = cause.removesuffix(PUBLISH_AGAIN)
+        raise ArchiveRefused(f"{path}: cannot be used: {cause}Export it again.") from error
+    if (content.name, content.version) != (manifest.name, manifest.version):
+        raise ArchiveRefused(
+            f"{path}: its recipe.yaml is of recipe {content.name!r} version {content.version}, its "
+            f"manifest of {manifest.name!r} version {manifest.version}. Export it again."
+        )
+    origin = content.set_at_page
+    if origin is not None and origin.mask is not None and not (version / MASK_FILE).exists():
+        raise ArchiveRefused(
+            f"{path}: its recipe.yaml names who drew its mask, and it has none. Export it again."
+        )
+    return content
+
+
 def _import(
     recipes: RecipeFolder,
-    manifest: ArchiveManifest,
+    content: RecipeContent,
     unpacked: Path,
     public_key: Path | None,
     *,
@@ -386,12 +415,6 @@ def _import(
     number: int | None,
 ) -> RecipeVersion:
     source = unpacked / VERSION_FOLDER
-    content = read_recipe(source)
-    if (content.name, content.version) != (manifest.name, manifest.version):
-        raise ArchiveRefused(
-            f"its recipe.yaml is of recipe {content.name!r} version {content.version}, its "
-            f"manifest of {manifest.name!r} version {manifest.version}. Export it again."
-        )
     images = sorted(file for file in (unpacked / IMAGES_FOLDER).rglob("*") if file.is_file())
     own = recipes.images(content.name)
     for file in images:

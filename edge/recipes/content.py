@@ -21,6 +21,8 @@ SCHEMA: Literal["recipe/1"] = "recipe/1"
 PAGE_SCHEMA: Literal["recipe/2"] = "recipe/2"
 MAX_VERSION = 9999
 MAX_NOTE = 500
+# The next step of who finds a damaged version in the folder.
+PUBLISH_AGAIN = "Publish the version again."
 
 
 class RecipeSensor(Section):
@@ -106,6 +108,9 @@ class RecipeContent(Section):
     def _check_schema(self) -> "RecipeContent":
         if self.set_at_page is not None and self.schema_version != PAGE_SCHEMA:
             raise ValueError(f"set_at_page needs schema_version {PAGE_SCHEMA}")
+        origin = self.set_at_page or SetAtPage()
+        if origin.image_threshold is not None and self.decision.image_threshold is None:
+            raise ValueError("set_at_page.image_threshold needs decision.image_threshold")
         return self
 
     @property
@@ -183,7 +188,7 @@ def read_recipe(folder: Path) -> RecipeContent:
     path = folder / RECIPE_FILE
     # Not what it leads to: a link or FIFO is none of ours.
     if path.is_symlink() or not path.is_file():
-        raise RecipeDamaged(f"{path}: is missing or not a regular file. Publish the version again.")
+        raise RecipeDamaged(f"{path}: is missing or not a regular file. {PUBLISH_AGAIN}")
     try:
         values = read_settings_file(path).values
         if values.get("schema_version") not in (SCHEMA, PAGE_SCHEMA):
@@ -194,10 +199,8 @@ def read_recipe(folder: Path) -> RecipeContent:
             )
         return RecipeContent.model_validate(values)
     except ConfigurationUnreadable as error:
-        raise RecipeDamaged(f"{error} Publish the version again.") from error
+        raise RecipeDamaged(f"{error} {PUBLISH_AGAIN}") from error
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
-        raise RecipeDamaged(
-            f"{path}: {key}: {in_words(fault)}. Publish the version again."
-        ) from error
+        raise RecipeDamaged(f"{path}: {key}: {in_words(fault)}. {PUBLISH_AGAIN}") from error

@@ -5,6 +5,7 @@ import threading
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,46 @@ def test_exports_while_somebody_draws_carry_one_drawing_whole(
         finally:
             done.set()
         drawing.result()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "cause"),
+    [
+        ("image_threshold: 30.0", "image_threshold: .nan", "must be a finite number"),
+        ("by: Kim", '"by": "Kim\\n"', "not a plain character"),
+        ("schema_version: recipe/2", "schema_version: recipe/3", "recipe/3"),
+        ("decision:\n  image_threshold: 30.0\n", "", "needs decision.image_threshold"),
+        ("mask.yaml", "", "names who drew its mask, and it has none"),
+    ],
+    ids=["not finite", "control character", "newer", "no threshold", "no mask"],
+)
+def test_a_file_changed_by_hand_is_refused_by_its_own_name(
+    here: Site, there: Site, tmp_path: Path, run: Run, before: str, after: str, cause: str
+) -> None:
+    here.at_the_page().draw(30.0, ignore=[OVER_DEFECT])
+    file, changed = tmp_path / "nut.recipe", tmp_path / "changed.recipe"
+    run(here, "export", "nut", file)
+    with zipfile.ZipFile(file) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(files.pop("manifest.json"))
+    if before == "mask.yaml":
+        files.pop("version/mask.yaml")
+    else:
+        text = files["version/recipe.yaml"].decode()
+        assert before in text
+        files["version/recipe.yaml"] = text.replace(before, after).encode()
+    manifest["files"] = {
+        name: {"bytes": len(one), "sha256": sha256(one).hexdigest()} for name, one in files.items()
+    }
+    with zipfile.ZipFile(changed, "w") as archive:
+        for name, content in (files | {"manifest.json": json.dumps(manifest).encode()}).items():
+            archive.writestr(name, content)
+
+    refused = run(there, "import", changed, code=78)
+
+    assert f"{changed}: " in refused and cause in refused and "Export it again" in refused
+    assert ".new-" not in refused and "Publish" not in refused
+    assert there.folder.versions("nut") == (1, 2)
 
 
 @pytest.mark.parametrize("damage", ["damaged", "unreadable"])
