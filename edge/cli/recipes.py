@@ -63,6 +63,18 @@ class RecipeStation:
             return PageSettings()
         return page_settings(version, self.settings, self.overrides)
 
+    def unused_lines(self, version: RecipeVersion) -> list[str]:
+        """Return what was set for a version at its page, and does not count here any more.
+
+        Raises:
+            ConfigurationError: which masks were drawn cannot be read.
+        """
+        if self.overrides is None:
+            return []
+        recipe = Recipe(version.name, version.version)
+        unused = self.overrides.unused(with_recipe(self.settings, version), recipe=recipe)
+        return [f"page     not used here any more: {one_line(one)}" for one in unused]
+
     def left_behind(self, before: RecipeVersion, now: RecipeVersion) -> PageSettings:
         """Return what was set at its page for a version, and by which another does not decide.
 
@@ -129,8 +141,10 @@ def run_recipe_command(
         case ["show", name]:
             version = _version(recipes, name)
             _show(version, recipes, emit)
-            if order.station is not None and (found := order.station.page_settings(version)):
-                emit(f"page     {one_line(str(found))}; this counts in place of the above")
+            if order.station is not None:
+                if found := order.station.page_settings(version):
+                    emit(f"page     {one_line(str(found))}; this counts in place of the above")
+                emit_all(order.station.unused_lines(version))
         case ["add", name, bundle]:
             order.check_name(recipe_name(name))
             recipes.path.mkdir(parents=True, exist_ok=True)
@@ -215,6 +229,7 @@ def _exported(
             f"page     not in the file, as --as-published asks: {one_line(str(found))}. This "
             "station decides by it, and who imports the file does not."
         )
+    lines += station.unused_lines(version)  # nor in the file
     return lines + _station_lines(content, station, "not in the file, the next station has its own")
 
 

@@ -271,6 +271,19 @@ class Overrides:
         """
         return self._found(settings, in_force, recipe)[0]
 
+    def unused(self, settings: Settings, *, recipe: Recipe | None = None) -> tuple[str, ...]:
+        """Return what was set at the page and does not count any more, with the reason, for people.
+
+        Args:
+            settings: without what was set at the page.
+            recipe: as for ``counting``.
+
+        Raises:
+            ConfigurationError: which masks were drawn cannot be read.
+        """
+        found = self._found(settings, None, recipe)[1]
+        return tuple(f"{what} set at the page: {why}" for what, why in found)
+
     def left_behind(self, found: PageSettings, settings: Settings) -> PageSettings:
         """Return what of it other settings do not decide by as well.
 

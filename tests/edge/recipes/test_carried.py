@@ -300,6 +300,22 @@ def test_exports_while_somebody_draws_carry_one_drawing_whole(
         drawing.result()
 
 
+def test_what_was_set_and_does_not_count_any_more_is_in_no_file_and_is_named(
+    here: Site, tmp_path: Path, run: Run
+) -> None:
+    here.at_the_page().draw(30.0, ignore=[OVER_DEFECT])
+    for name, other in (("overrides.json", "20.0"), ("masks/masks.json", '"other.yaml"')):
+        kept = here.journal / name
+        kept.write_text(kept.read_text().replace('of": null', f'of": {other}'))
+    exported = run(here, "export", "nut", tmp_path / "nut.recipe")
+    for printed in (exported, run(here, "show", "nut")):
+        assert "not used here any more: the threshold 30 set at the page: decision." in printed
+        assert "not used here any more: the mask mask-" in printed
+    with zipfile.ZipFile(tmp_path / "nut.recipe") as archive:
+        assert "version/mask.yaml" not in archive.namelist()
+        assert b"30" not in archive.read("version/recipe.yaml")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "cause"),
     [
