@@ -321,7 +321,7 @@ def _prepare(checkpoint: Checkpoint, onnx: Path, request: ExportRequest) -> _Pre
     if integers:
         quantized = found()
         known = np.array([content in quantized.hashes for content in judged.hashes], np.bool_)
-        alike = judged.stitching.any_piece(_among(judged.images, quantized.images))
+        alike = judged.stitching.of_whole(_among(judged.images, quantized.images))
         unseen = ~(known | alike)
         if not unseen.any():
             unusable = (

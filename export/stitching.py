@@ -51,10 +51,16 @@ class Stitching:
         """Return for each piece what holds for its image."""
         return np.repeat(images, self._counts())
 
-    def any_piece(self, pieces: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Tell for each image whether something holds for one of its pieces."""
-        ends = np.cumsum(self._counts())
-        return np.array([bool(part.any()) for part in np.split(pieces, ends)[:-1]], np.bool_)
+    def of_whole(self, pieces: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return for each image what holds for its only piece; False of one in several.
+
+        One tile says nothing of an image: many parts have the same empty corner.
+        """
+        counts = np.array(self._counts(), np.intp)
+        found = np.zeros(len(counts), np.bool_)
+        alone = counts == 1
+        found[alone] = pieces[(np.cumsum(counts) - counts)[alone]]
+        return found
 
     def of(self, images: NDArray[np.bool_]) -> "Stitching":
         """Return the stitching of some of the images."""

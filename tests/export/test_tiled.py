@@ -17,7 +17,7 @@ from export.engines import make_deciding_areas, torch_engine
 from export.judging_images import prepare_judging
 from export.stitching import Stitching, scores_to_quantize
 from tests.support.shared_files import done_once
-from tests.support.small_training import write_weights
+from tests.support.small_training import write, write_weights
 from training.checkpoint import Checkpoint, ValidationImages, load_checkpoint, save_checkpoint
 from training.cli import main as train_station
 from training.data.samples import Sample
@@ -172,3 +172,22 @@ def test_images_judge_in_all_their_tiles_also_at_int8(
     good = int((~kept.defective).sum())
     assert f"{good} good and {len(kept.defective) - good} defective images" in report
     assert read_image(next((data / "test").glob("*/*.png"))).shape[:2] == (80, 112)
+
+
+def test_images_with_the_same_empty_corner_are_not_the_same(
+    tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In front of a light that saturates the camera; the first image to quantize gives that tile."""
+    bright = tmp_path / "bright"
+    for path in sorted(data.glob("t*/*/*.png")):
+        pixels = read_image(path)
+        pixels[:40, :40] = 255
+        write(bright / path.relative_to(data), pixels)
+    fitted, output = tmp_path / "bright.safetensors", tmp_path / "a.xml"
+    words = ["fit", "--no-report", "--data", str(bright), "--backbone", "small"]
+    words += ["--weights", str(write_weights(tmp_path / "small.safetensors"))]
+    words += ["--algorithm", "patchcore", "--set", "bank_size=40", "--validate-on", "test"]
+    assert train_station([*words, "--image-size", "32", "--tile", "40", "-o", str(fitted)]) == 0
+    assert export_model([str(fitted), "-o", str(output), "--precision", "int8", *LENIENT]) == 0
+    assert load_bundle(output).manifest.precision.gate.images == 8
+    assert "not judged by them" not in caplog.text
