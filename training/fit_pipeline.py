@@ -68,8 +68,10 @@ _KEPT_TO_QUANTIZE = 64
 _KEPT_TO_JUDGE = 256
 _MIN_KEPT = 8
 _KEPT_BYTES = 64 * 2**20
-# Of images in tiles all tiles are kept.
+# Of images in tiles all tiles are kept: of large ones so few that they judge badly, then more.
 _KEPT_TILES_BYTES = 256 * 2**20
+_MAX_TILES_BYTES = 1024 * 2**20
+_MIN_TILED = 2
 
 # Of the images to fit on: they tell when to stop where nothing else may.
 _STOPPING_SHARE = 0.1
@@ -619,8 +621,9 @@ def _max_judging(frames: Sequence[Sequence[int]], spec: InputSpec) -> int:
     if spec.tile_plan is None:
         return _max_kept(spec, _KEPT_TO_JUDGE)
     tiles = max((len(frame_pieces((int(h), int(w)), spec).boxes) for h, w in frames), default=1)
-    room = _KEPT_TILES_BYTES // (3 * spec.height * spec.width * tiles)
-    return min(_KEPT_TO_JUDGE, max(_MIN_KEPT, room))
+    each = 3 * spec.height * spec.width * tiles
+    least = min(_MIN_KEPT, max(_MIN_TILED, _MAX_TILES_BYTES // each))
+    return min(_KEPT_TO_JUDGE, max(least, _KEPT_TILES_BYTES // each))
 
 
 def _row(content: bytes) -> NDArray[np.uint8]:

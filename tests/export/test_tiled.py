@@ -18,11 +18,12 @@ from export.judging_images import prepare_judging
 from export.stitching import Stitching, scores_to_quantize
 from tests.support.shared_files import done_once
 from tests.support.small_training import write, write_weights
+from training import fit_pipeline
 from training.checkpoint import Checkpoint, ValidationImages, load_checkpoint, save_checkpoint
 from training.cli import main as train_station
 from training.data.samples import Sample
-from training.evaluation import TorchPredictor, inspect_samples
-from training.fit_pipeline import joined_images
+from training.evaluation import TorchPredictor, inspect_samples, score_samples
+from training.fit_pipeline import joined_images, validation_images
 
 # Of 112×80 pixels: 32×32 in the network for 40×40 of the frame, 4×3 with an overlap.
 TILES = 12
@@ -84,6 +85,30 @@ def test_calibrating_again_keeps_earlier_images_with_all_their_tiles(loaded: Che
     assert np.array_equal(both.hashes, kept.hashes)
     old = replace(earlier, images=earlier.images[::TILES], frames=None)
     assert joined_images(old, newer, spec) is newer
+
+
+@pytest.mark.parametrize(
+    ("enough", "most", "kept"), [(100, 100, 8), (5, 100, 8), (5, 7, 7), (1, 3, 3), (0, 0, 2)]
+)
+def test_tiles_of_large_images_are_kept_of_few(
+    enough: int,
+    most: int,
+    kept: int,
+    data: Path,
+    loaded: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Room for so many images in what is enough, and at most."""
+    spec, model = loaded.description.input, loaded.model
+    each = TILES * 3 * spec.height * spec.width
+    monkeypatch.setattr(fit_pipeline, "_KEPT_TILES_BYTES", enough * each)
+    monkeypatch.setattr(fit_pipeline, "_MAX_TILES_BYTES", most * each)
+    paths = sorted((data / "test").glob("*/*.png"))
+    samples = [Sample(path=path, kind=path.parent.name) for path in paths]
+    scored = score_samples(TorchPredictor(model, spec, torch.device("cpu")), samples, spec, "")
+    found = validation_images(list(scored), spec)
+    assert len(found.defective) == kept and found.defective.any() and not found.defective.all()
+    assert found.images.nbytes == kept * each
 
 
 def test_what_the_gate_compares_is_what_the_station_decides_by(
@@ -177,7 +202,7 @@ def test_images_judge_in_all_their_tiles_also_at_int8(
 def test_images_with_the_same_empty_corner_are_not_the_same(
     tmp_path: Path, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In front of a light that saturates the camera; the first image to quantize gives that tile."""
+    """Before a light that saturates the camera: the first image to quantize gives this tile."""
     bright = tmp_path / "bright"
     for path in sorted(data.glob("t*/*/*.png")):
         pixels = read_image(path)
