@@ -11,10 +11,12 @@ WITHOUT_CAMERA = frozenset(
     {
         *("--check", "--doctor", "--list-cameras", "--settings-template", "--settings-schema"),
         *("--modbus-table", "--make-token", "--journal", "--backup", "--restore", "--recipe"),
-        *("--teach", "--tune", "--lamp-test", "--help", "--version"),
+        *("--teach", "--tune", "--lamp-test", "--help", "-h", "--version"),
     }
 )
 WITH_CAMERA = frozenset({"--capture", "--benchmark", "--challenge"})
+# By their whole names; the last begins as another one does.
+_KNOWN = WITHOUT_CAMERA | WITH_CAMERA | {"--config", "--settings"}
 
 
 def running_stations(root: Path = Path("/"), own: int | None = None) -> list[int]:
@@ -60,21 +62,37 @@ def named(processes: list[int], root: Path = Path("/")) -> str:
 
 def _is_station(root: Path, process: int) -> bool:
     words = _words(root, process)
-    # An interpreter stands before a script's name.
-    called = [Path(word).name for word in words[:2]]
-    is_ours = STATION in called or "edge.cli.main" in words[1:3]
+    # An interpreter, perhaps with options of its own, stands before a script's name; of another
+    # program, as of journalctl -u edge-run, a word behind its options is none.
+    script = 1
+    if words and Path(words[0]).name.startswith("python"):
+        script = next((at for at, word in enumerate(words) if at and word[:1] != "-"), 1)
+    called = [Path(word).name for word in (words[:1] + words[script : script + 1])]
+    is_ours = STATION in called or "edge.cli.main" in words[script : script + 1]
     return is_ours and not WITHOUT_CAMERA & _options(words)
 
 
 def _options(words: list[str]) -> set[str]:
-    return {word.partition("=")[0] for word in words if word.startswith("--")}
+    return {_option(word) for word in words if word.startswith("-")}
+
+
+def _is_config(word: str) -> bool:
+    return word.startswith("--") and _option(word) == "--config"
+
+
+def _option(word: str) -> str:
+    """Return the option of a word, which may be as short as it is the only one of its kind."""
+    given = word.partition("=")[0]
+    if given in _KNOWN or not given.startswith("--") or given == "--":
+        return given
+    return next((one for one in sorted(_KNOWN) if one.startswith(given)), given)
 
 
 def _configs(root: Path, process: int) -> list[str]:
     words = _words(root, process)
     folder = _target(root / "proc" / str(process) / "cwd")
-    given = [word for option, word in pairwise(words) if option == "--config"]
-    given += [word.partition("=")[2] for word in words if word.startswith("--config=")]
+    given = [word for option, word in pairwise(words) if _is_config(option) and "=" not in option]
+    given += [word.partition("=")[2] for word in words if _is_config(word) and "=" in word]
     return [os.path.realpath(Path(folder, one)) for one in given]
 
 

@@ -290,6 +290,35 @@ def test_an_edge_run_that_was_asked_for_something_else_serves_no_station(tmp_pat
     assert stations_with(config, stations, tmp_path) == [11 + asked.index("--once")]
 
 
+@pytest.mark.parametrize(
+    ("line", "is_station"),
+    [
+        ("python /opt/edge/bin/edge-run --conf {config}", True),
+        ("python -I -u /opt/edge/bin/edge-run --conf={config}", True),
+        ("python3.11 -I -m edge.cli.main --config {config} --once", True),
+        ("python /opt/edge/bin/edge-run --rec list --config {config}", False),
+        ("/opt/edge/bin/edge-run -h --config {config}", False),
+        ("journalctl -u edge-run --config {config}", False),
+    ],
+)
+def test_a_station_is_known_with_options_shortened_and_an_interpreter_s_own(
+    tmp_path: Path, line: str, is_station: bool
+) -> None:
+    config = tmp_path / "station.yaml"
+    folder = tmp_path / "proc" / "11"
+    folder.mkdir(parents=True)
+    words = line.format(config=config).split()
+    (folder / "cmdline").write_bytes(b"\0".join(one.encode() for one in words) + b"\0")
+    stations = running_stations(tmp_path)
+    assert stations == stations_with(config, stations, tmp_path) == ([11] if is_station else [])
+
+
+def test_an_option_that_begins_as_another_is_taken_for_itself() -> None:
+    known = WITHOUT_CAMERA | WITH_CAMERA | {"--config", "--settings"}
+    others = set(parser()._option_string_actions) - known
+    assert not [one for one in others for long in known if long.startswith(one)]
+
+
 def test_who_holds_a_device_is_found(tmp_path: Path) -> None:
     device = tmp_path / "video0"
     device.touch()
