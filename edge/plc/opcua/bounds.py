@@ -145,6 +145,10 @@ class _BoundedConnection(OPCUAProtocol):
 
     def connection_lost(self, ex: BaseException | None) -> None:
         self._expect_reading(False)
+        session = self.processor.session if self.processor is not None else None
+        others = (one.processor for one in self.clients if one is not self)
+        if self.processor is not None and any(one and one.session is session for one in others):
+            self.processor.session = None  # it goes on over that connection, and must not end here
         super().connection_lost(ex)
 
     def pause_writing(self) -> None:

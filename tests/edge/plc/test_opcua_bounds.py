@@ -203,6 +203,30 @@ def test_a_client_that_is_gone_without_a_word_leaves_its_place() -> None:
     asyncio.run(visit())
 
 
+def test_a_session_that_goes_on_over_another_connection_outlives_the_one_before() -> None:
+    """As of a PLC whose network was away: the server hears of the old connection's end later."""
+
+    async def visit() -> None:
+        async with running_server(3) as (server, url), Client(url) as client:
+            (before,) = server.bserver.clients  # type: ignore[union-attr]
+            processor: Any = before.processor
+            again = Client(url)
+            await again.connect_socket()
+            await again.send_hello()
+            await again.open_secure_channel()
+            again.uaclient.protocol.authentication_token = processor.session.auth_token  # type: ignore[union-attr]
+            again._server_nonce = processor.session.nonce
+            await again.activate_session()
+            client.uaclient.protocol.transport.abort()  # type: ignore[union-attr]
+            await eventually(lambda: before not in server.bserver.clients, "it is gone")  # type: ignore[union-attr]
+            await asyncio.gather(*server.bserver.closing_tasks)  # type: ignore[union-attr]
+            (place,) = server.bserver.clients  # type: ignore[union-attr]
+            assert place.processor.session.state is SessionState.Activated  # type: ignore[union-attr]
+            again.disconnect_socket()
+
+    asyncio.run(visit())
+
+
 def test_subscriptions_of_clients_that_are_gone_make_room_and_no_others() -> None:
     async def visit() -> None:
         async with running_server(3) as (server, url), Client(url) as good:
