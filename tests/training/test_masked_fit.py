@@ -82,7 +82,7 @@ def test_a_masked_fit_scores_nothing_of_what_the_mask_hides(
     # What a deep layer sees of the masked spots is left.
     scores = [one.score for one in found if one.score is not None]
     assert max(scores[:2]) < scores[2] / 4
-    assert found[2].detail == "rejected by zone right" and found[2].regions
+    assert found[2].detail == "rejected by zone right and outside of the zones" and found[2].regions
     assert all(region.x >= 80 for region in found[2].regions)
 
     # What the export gate compares is what decides, also where a zone does by its own threshold.

@@ -113,20 +113,20 @@ def test_odd_masks_are_named_before_anything_begins(
     assert odd(tmp_path, mask, caplog) == ""
     named = rf"{tmp_path}/set/masks/spot_001.png"
     assert (
-        f"1 of 2 masks are perhaps inverted: most of the image is marked, up to its border: {named}"
+        f"1 of 2 masks is perhaps inverted: most of the image is marked, up to its border: {named}"
         in odd(tmp_path, 255 - mask, caplog)
     )
-    assert f"masks are empty: where the defect is counts as unknown: {named}" in odd(
+    assert f"masks is empty: where the defect is counts as unknown: {named}" in odd(
         tmp_path, np.zeros_like(mask), caplog
     )
     layer = np.dstack([*[np.zeros_like(mask)] * 3, mask])
-    assert f"masks are drawn in transparency alone, which was taken for the area: {named}" in odd(
+    assert f"masks is drawn in transparency alone, which was taken for the area: {named}" in odd(
         tmp_path, layer, caplog
     )
     kinds = np.where(mask > 0, np.uint8(90), np.uint8(0))
     kinds[40, 40] = 255
     assert (
-        f"masks are mostly darker than half of their brightest value, which does not count: {named}"
+        f"masks is mostly darker than half of their brightest value, which does not count: {named}"
         in odd(tmp_path, kinds, caplog)
     )
 

@@ -44,7 +44,7 @@ from edge.mqtt.sparkplug.edge_node import (
     NodeTopics,
     asks_for_rebirth,
 )
-from edge.mqtt.sparkplug.memory import ProgressFile
+from edge.mqtt.sparkplug.memory import Progress, ProgressFile
 from edge.mqtt.sparkplug.metrics import NodeCondition
 from edge.mqtt.sparkplug.payload import PayloadInvalid, decode, payload_class
 from edge.mqtt.sparkplug.primary_host import PrimaryHost
@@ -194,7 +194,7 @@ class SparkplugPublisher:
         self._asked: deque[_Asked] = deque()
         self._rows: deque[JournalRow] = deque()
         self._look_due_ns = 0
-        self._saved = self._progress
+        self._saved: Progress | None = None
 
     def wake(self) -> None:
         """Note that there are new rows in the journal."""
@@ -255,6 +255,8 @@ class SparkplugPublisher:
 
     def run(self) -> None:
         """Connect, be born, publish, reconnect until ``stop``; the body of the thread."""
+        # Before any broker was reached: the next process must not take what waits for the past.
+        self._save()
         while not self._stopping.is_set():
             self._beat()
             self._renewal.clear()

@@ -381,14 +381,12 @@ def test_what_is_missing_of_a_station_that_is_off_is_asked_for_when_it_is_back(
 ) -> None:
     """A hall that is switched off for the night, just when a listener was killed."""
 
-    def report() -> StationReport:
-        name = station.journal.journal
-        return StationReport(
-            journal=JournalReport(journal=name, last_seq=3, backlog=0, oldest_age_s=None, bytes=0)
-        )
-
-    reported = {"report": report}
+    journal: JournalReport | None = None
+    # The publisher may ask before the journal's name is known here.
+    reported = {"report": lambda: StationReport(journal=journal)}
     station: RelayedJournal = relaying(running_broker.url, publisher=reported)
+    name = station.journal.journal
+    journal = JournalReport(journal=name, last_seq=3, backlog=0, oldest_age_s=None, bytes=0)
     station.record(3)
     assert station.delivered()
     row = station.outbox.rows(RecordKind.VERDICT, 1, 1, 1)[0]

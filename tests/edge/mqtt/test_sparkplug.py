@@ -285,6 +285,19 @@ def test_a_broker_that_restarts_amid_verdicts_costs_none_and_first_arrivals_are_
     assert list(dict.fromkeys(read_numbers(host))) == list(range(1, 161))
 
 
+def test_verdicts_of_a_process_that_never_reached_a_broker_follow(
+    broker: Broker, begin: Nodes, host: SparkplugHost
+) -> None:
+    first = begin("mqtt://127.0.0.1:1", primary_host="scada")
+    first.decide(3)
+    first.close()
+    host.come_online()
+    second = begin(broker.url, primary_host="scada")
+    host.wait_for("DDATA", 3)
+    second.published()
+    assert read_numbers(host) == [1, 2, 3]
+
+
 def test_verdicts_that_left_the_journal_are_an_event_and_the_rest_follows(
     tmp_path: Path, broker: Broker, begin: Nodes, host: SparkplugHost
 ) -> None:
