@@ -31,6 +31,20 @@ class TooManyDrawings(ConfigurationError):
     """So many versions of recipes have a mask of the page already; none was added."""
 
 
+class NeededThreshold(BaseModel):
+    """A threshold that is saved with a mask, as ``overrides.Override`` has it.
+
+    Attributes:
+        image_threshold: raw.
+        instead_of: what the YAML said then; None where it left the bundle's own in force.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    image_threshold: float
+    instead_of: float | None = None
+
+
 class MaskOverride(BaseModel):
     """A mask that was drawn at the page.
 
@@ -39,6 +53,7 @@ class MaskOverride(BaseModel):
         file: name in the folder of drawings.
         model_sha256: of the bundle it was drawn for.
         instead_of: what ``decision.mask`` said then; None where the bundle's own was in force.
+        needs: the threshold that was saved with it, until that is written down by itself.
         by, utc: who drew it and when.
     """
 
@@ -48,6 +63,7 @@ class MaskOverride(BaseModel):
     file: str = Field(pattern=r"^[A-Za-z0-9_-]{1,80}\.yaml$")
     model_sha256: Sha256
     instead_of: str | None = None
+    needs: NeededThreshold | None = None
     by: str = Field(max_length=200)
     utc: str = Field(max_length=40)
 
@@ -116,6 +132,16 @@ class MaskOverrides:
         else:
             self._list.unlink(missing_ok=True)
         self._remove_former({one.file for one in kept})
+
+    def settle(self, recipe: Recipe | None = None) -> None:
+        """Let go of the threshold that a drawing brought: one is written down by itself.
+
+        Raises:
+            OutputNotWritable: the disk refuses.
+        """
+        drawn = self.read(recipe)
+        if drawn is not None and drawn.needs is not None:
+            self.write(drawn.model_copy(update={"needs": None}), recipe)
 
     def why_unused(
         self, override: MaskOverride, settings: Settings, model_sha256: str | None

@@ -144,12 +144,29 @@ class Overrides:
 
         Args:
             recipe: of the folder; None is the model at ``model.path``.
+
+        Raises:
+            ConfigurationError: which masks were drawn cannot be read.
         """
+        mask = self.masks.read(recipe)
+        if mask is not None and mask.needs is not None:  # a process ended between two files
+            return Override(
+                recipe=recipe,
+                image_threshold=mask.needs.image_threshold,
+                model_sha256=mask.model_sha256,
+                instead_of=mask.needs.instead_of,
+                by=mask.by,
+                utc=mask.utc,
+            )
         return next((one for one in self._kept() if one.recipe == recipe), None)
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Change a threshold and a mask that belong together; who reads both waits meanwhile."""
+        """Change a threshold and a mask that belong together; who reads both waits meanwhile.
+
+        Should the process end in the middle: a mask is written with the threshold that it needs,
+        which counts until one is written after it.
+        """
         with self._held(fcntl.LOCK_EX, CHANGE_WAIT_S):  # no reader may stop the page for good
             yield
 
@@ -221,6 +238,7 @@ class Overrides:
         else:
             content = _Kept(overrides=tuple(kept))
             write_record(self.path, content)
+        self.masks.settle(recipe)
 
     def laid_over(
         self,

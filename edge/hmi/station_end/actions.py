@@ -247,7 +247,7 @@ class PageActions:
             actor,
             overrides,
             settings=self._reread_alone("decision.mask", "the mask"),
-            save_threshold=lambda value: self._save(overrides, value, actor),
+            made_threshold=lambda value: self._made_threshold(overrides, value, actor),
         )
         result = done.result
         data: dict[str, Datum] = {
@@ -268,22 +268,19 @@ class PageActions:
 
     def _save(self, overrides: Overrides, threshold: float | None, actor: Actor) -> None:
         """Write down the threshold that every start begins with from now on."""
-        recipe = self._services.model.folder_recipe
-        if threshold is None:
-            overrides.write(None, recipe)
-            return
+        made = None if threshold is None else self._made_threshold(overrides, threshold, actor)
+        overrides.write(made, self._services.model.folder_recipe)
+
+    def _made_threshold(self, overrides: Overrides, threshold: float, actor: Actor) -> Override:
         in_settings = self._services.reread().decision.image_threshold
-        saved = overrides.read(recipe)
+        saved = overrides.read(self._services.model.folder_recipe)
         laid_over = saved is not None and saved.image_threshold == in_settings
-        overrides.write(
-            Override(
-                image_threshold=threshold,
-                model_sha256=self._services.model.store.current.bundle.sha256,
-                instead_of=saved.instead_of if saved is not None and laid_over else in_settings,
-                by=bounded(actor.name, 200),
-                utc=utc_text(time.time_ns()),
-            ),
-            recipe,
+        return Override(
+            image_threshold=threshold,
+            model_sha256=self._services.model.store.current.bundle.sha256,
+            instead_of=saved.instead_of if saved is not None and laid_over else in_settings,
+            by=bounded(actor.name, 200),
+            utc=utc_text(time.time_ns()),
         )
 
     def _mark_part(self, action: MarkPart, actor: Actor) -> PartMarked:

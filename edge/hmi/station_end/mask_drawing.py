@@ -26,8 +26,8 @@ from edge.inspection.areas import (
     scores_no_higher,
 )
 from edge.inspection.pieces import frame_pieces
-from edge.settings.mask_overrides import FOLDER_NAME, MaskOverride
-from edge.settings.overrides import Overrides
+from edge.settings.mask_overrides import FOLDER_NAME, MaskOverride, NeededThreshold
+from edge.settings.overrides import Override, Overrides
 from edge.settings.station import Settings
 from edge.station.model.manager import ModelManager
 from edge.station.model.store import LoadedModel
@@ -73,14 +73,14 @@ class MaskDrawing:
         overrides: Overrides,
         *,
         settings: Settings,
-        save_threshold: Callable[[float], None],
+        made_threshold: Callable[[float], Override],
     ) -> AppliedMask:
         """Save a drawing and let it count from the next part on, or the settings' own again.
 
         Args:
             overrides: where it is saved.
             settings: as they are written, with what was set at the page.
-            save_threshold: writes down the threshold that the drawing needs.
+            made_threshold: makes the record of the threshold that the drawing needs.
 
         Raises:
             StationError: nothing was changed; cause and next step.
@@ -97,7 +97,8 @@ class MaskDrawing:
         drawn = None
         if body.drawing is not None:
             areas = self._areas(body.drawing, current)
-            needed = self._threshold(areas, current, settings, body.image_threshold)
+            value = self._threshold(areas, current, settings, body.image_threshold)
+            needed = None if value is None else made_threshold(value)
             utc_ns = time.time_ns()
             name = utc_text(utc_ns).replace(":", "").replace(".", "-")
             drawn = overrides.masks.draw(areas, f"mask-{name}")
@@ -107,6 +108,11 @@ class MaskDrawing:
             kept = MaskOverride(
                 file=drawn,
                 model_sha256=current.bundle.sha256,
+                needs=None
+                if needed is None
+                else NeededThreshold(
+                    image_threshold=needed.image_threshold, instead_of=needed.instead_of
+                ),
                 instead_of=former.instead_of if former and laid_over else settings.decision.mask,
                 by=bounded(actor.name, 200),
                 utc=utc_text(utc_ns),
@@ -116,9 +122,9 @@ class MaskDrawing:
         with overrides.changing():
             try:
                 if drawn is not None:
-                    if needed is not None:
-                        save_threshold(needed)
                     overrides.masks.write(kept, recipe)
+                    if needed is not None:
+                        overrides.write(needed, recipe)
                 else:
                     overrides.masks.write(None, recipe)
                 self._reload()

@@ -1,5 +1,6 @@
 """Masks and zones of the page: what counts after one is drawn, for which model and recipe."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,39 @@ def test_a_drawing_counts_at_once_and_after_a_restart_and_can_be_taken_back(
     assert site.model.settings.decision.mask is None
     site.start()
     assert Drawer(site).result() is Result.NOK
+
+
+def test_a_process_that_ends_while_a_drawing_is_saved_decides_by_the_old_pair_or_the_new(
+    tmp_path: Path, bundle: Path
+) -> None:
+    old, new = (IMAGE_THRESHOLD, False), (30.0, True)
+    seen = [_after_the_end(tmp_path / str(count), bundle, files=count) for count in range(1, 10)]
+    assert set(seen) == {old, new}
+    assert seen == sorted(seen)  # the old one first
+
+
+def _after_the_end(folder: Path, bundle: Path, files: int) -> tuple[float, bool]:
+    """End a process with so many files saved; return what the next one decides by."""
+
+    class Ended(BaseException):
+        """As SIGKILL: nothing that comes after is done."""
+
+    replace_file, left = Path.replace, [files]
+
+    def replaced(self: Path, target: Path) -> Path:
+        if left[0] == 0:
+            raise Ended
+        left[0] -= 1
+        return replace_file(self, target)
+
+    folder.mkdir()
+    site = RecipeSite(folder, bundle)
+    with pytest.MonkeyPatch.context() as patch, suppress(Ended):
+        patch.setattr(Path, "replace", replaced)
+        Drawer(site).draw(30.0, ignore=[ELSEWHERE])
+    site.start()
+    criteria = site.model.store.current.criteria
+    return criteria.threshold, criteria.input.areas is not None
 
 
 def test_the_brush_paints_what_is_ignored_and_the_eraser_takes_it_away(site: RecipeSite) -> None:
