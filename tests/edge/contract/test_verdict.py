@@ -528,3 +528,8 @@ def test_ids_sort_by_time(times_ms: list[int]) -> None:
 
 def test_ids_of_one_moment_differ() -> None:
     assert len({new_id(SECOND_NS) for _ in range(1000)}) == 1000
+
+
+def test_ids_of_one_millisecond_ascend_with_time_too() -> None:
+    ids = [new_id(SECOND_NS + ns) for ns in range(0, 1_000_000, 250)]
+    assert ids == sorted(ids) and len(set(ids)) == len(ids)

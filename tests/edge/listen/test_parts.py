@@ -311,7 +311,8 @@ def test_two_stations_make_one_verdict_of_each_part(
     try:
         with station(TOP, defective=0), station(SIDE, defective=1) as side:
             running_broker.collect(
-                "/state", lambda seen: sum(one["trigger_ready"] is True for one in seen) >= 2
+                "/state",
+                lambda seen: len({one["session"] for one in seen if one["trigger_ready"]}) == 2,
             )
             until(lambda: "listening to" in log.read_text(), "the listener has begun")
             inspect("B-1", TOP, SIDE)
