@@ -168,8 +168,8 @@ class VariantBuilder:
         )
 
     def judge(self, model: ov.Model) -> tuple[Accuracy, list[str]]:
-        """Measure a candidate as the runtime would run it, and say what speaks against it."""
-        parts = ir_bytes(model.clone(), *self.size, half_weights=ExportPrecision.INT8 in _HALF)
+        """Measure a candidate for INT8 as the runtime would run it; say what speaks against it."""
+        parts = ir_bytes(model.clone(), *self.size, half_weights=True)
         engine = self._engine(*parts, self.inference)
         evidence = self.evidence
         found = [engine(image[None])[0] for image in evidence.images]

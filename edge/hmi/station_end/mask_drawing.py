@@ -120,6 +120,8 @@ class MaskDrawing:
         elif former is None:
             raise DrawingRefused("no mask drawn at the page is in force; nothing was changed.")
         with overrides.changing():
+            if former is not None and former.needs is not None:
+                overrides.write(threshold, recipe)  # it must outlive the drawing that brought it
             try:
                 if drawn is not None:
                     overrides.masks.write(kept, recipe)
