@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigurationError, OutputNotWritable
+from edge.journal import database
 from edge.journal import open as opening
 from edge.journal.entries import JournalDamaged, JournalUnavailable, JournalUnsuitable, RecordKind
 from edge.journal.open import open_journal
@@ -276,3 +277,14 @@ def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -
 def test_reading_needs_a_journal(tmp_path: Path) -> None:
     with pytest.raises(JournalUnavailable, match="no journal exists"):
         Outbox(tmp_path / "journal.db")
+
+
+def test_no_connection_keeps_more_of_the_file_than_it_needs(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with (
+        closing(open_journal(tmp_path)) as journal,
+        closing(database.connect_reading(path)) as reading,
+    ):
+        for connection in (journal.connection, reading):
+            (kept,) = connection.execute("PRAGMA cache_size").fetchone()
+            assert kept == -database.PAGE_CACHE_KIB
