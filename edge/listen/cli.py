@@ -90,6 +90,9 @@ def _listen(options: argparse.Namespace) -> int:
     if options.until_seq is None and ended.late() and not listener.has_listened:
         write_line(f"edge-listen: no subscription at {settings.url} succeeded; see the log")
         return TEMPORARY_FAILURE
+    if ended.late() and listener.cannot_store:
+        write_line("edge-listen: records could not be stored and stay at the broker; see the log")
+        return TEMPORARY_FAILURE
     if options.until_seq is None or ended.complete():
         return 0
     write_line("edge-listen: not all verdicts came in time")

@@ -28,6 +28,8 @@ IMAGE_COLUMNS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "image_source_uri": lambda content: value_at(content, ("image", "source_uri")),
     "image_name": image_name,
 }
+# Which a table of any version has, in this order.
+KEY_COLUMNS = ("station", "journal", "seq", "id")
 HEADER = ("station", "journal", "seq", *COLUMNS, "arrived_utc", *IMAGE_COLUMNS)
 
 

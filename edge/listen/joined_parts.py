@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from edge.contract.encoding import new_id, to_json, utc_text
@@ -11,9 +11,11 @@ from edge.inspection.decision import Result
 from edge.listen.part_join import MAX_DECIDED_KNOWN, Added, JoinRules, PartJoin
 from edge.listen.part_settings import PartSettings
 from edge.listen.part_store import PartStore
+from edge.listen.records import NotStoredNow
 
 log = logging.getLogger(__name__)
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Parts on their way to the broker at once.
 MAX_IN_FLIGHT = 20
 MAX_PART_ID_LENGTH = 100
@@ -60,6 +62,7 @@ class Parts:
             )
         )
         self._in_flight: dict[int, int] = {}
+        self._unmarked: list[int] = []
         self._sent_row = 0
         self._pause_until_ns = 0
         self._nameless: set[str] = set()
@@ -82,6 +85,7 @@ class Parts:
         """Join verdicts; on the disk when this returns.
 
         Raises:
+            NotStoredNow: not at present; none of them is joined.
             OutputNotWritable: the disk refuses.
         """
         views = [one for one in arrived if one.station in self._settings.views]
@@ -114,6 +118,7 @@ class Parts:
         """Decide what can wait no longer; to be called while the broker is connected.
 
         Raises:
+            NotStoredNow: not at present; nothing is decided.
             OutputNotWritable: the disk refuses.
         """
         due_ns = self._join.next_due_ns()
@@ -136,7 +141,15 @@ class Parts:
         self._join.resume(now_ns)
 
     def publish(self, client: Publishes, now_ns: int) -> None:
-        """Publish decided parts that the broker does not have, a few at a time."""
+        """Publish decided parts that the broker does not have, a few at a time.
+
+        Raises:
+            NotStoredNow: what it has cannot be marked at present.
+            OutputNotWritable: the disk refuses.
+        """
+        while self._unmarked:
+            self._store.mark_published(self._unmarked[-1])
+            self._unmarked.pop()
         room = MAX_IN_FLIGHT - len(self._in_flight)
         if room <= 0 or now_ns < self._pause_until_ns:
             return
@@ -156,7 +169,10 @@ class Parts:
         if row is None:
             return
         if refused is None:
-            self._store.mark_published(row)
+            try:
+                self._store.mark_published(row)
+            except NotStoredNow:
+                self._unmarked.append(row)
             return
         log.error(
             "the broker refuses a part on %s. %s Trying again in %d s.",
@@ -197,6 +213,8 @@ def _arrived_view(one: ArrivedVerdict) -> tuple[str | None, View]:
         raise ValueError(f"part_id is not a text of at most {MAX_PART_ID_LENGTH} characters")
     if not isinstance(content["id"], str):
         raise ValueError("id is no text")
+    decided_utc_ns = _utc_ns(content["time"]["decided_utc"])
+    utc_text(decided_utc_ns)  # as it is kept: not every year of another zone is one of UTC
     view = View(
         station=one.station,
         id=content["id"],
@@ -204,7 +222,7 @@ def _arrived_view(one: ArrivedVerdict) -> tuple[str | None, View]:
         seq=content["seq"],
         result=Result(content["result"]),
         reason=str(content["reason"]),
-        decided_utc_ns=_utc_ns(content["time"]["decided_utc"]),
+        decided_utc_ns=decided_utc_ns,
         in_time=content["deadline_met"] is not False,
         simulated=content["simulated"] is not False,
         replayed=content["replayed"],
@@ -253,4 +271,4 @@ def _utc_ns(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} names no time zone")
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

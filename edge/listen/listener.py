@@ -33,7 +33,14 @@ from edge.listen.columns import check_storable
 from edge.listen.gap_repair import Ask, GiveUp, Repair, believed
 from edge.listen.joined_parts import Parts
 from edge.listen.known_journals import ReportedJournal
-from edge.listen.records import Arrived, Batch, Kept, RecordStore, ReportedState
+from edge.listen.records import (
+    Arrived,
+    Batch,
+    Kept,
+    NotStoredNow,
+    RecordStore,
+    ReportedState,
+)
 from edge.listen.sequence_ranges import SequenceRanges, Stretch
 from edge.mqtt.broker_login import read_broker_login
 from edge.mqtt.broker_options import PASSWORD_OPTION
@@ -270,6 +277,11 @@ class Listener:
                 )
             self._rest(done)
 
+    @property
+    def cannot_store(self) -> bool:
+        """Whether the last attempt to keep records failed; they are still at the broker."""
+        return bool(self._keep_complaint)
+
     def reload(self) -> None:
         """Read password and certificates again, soon; may be called by a signal's handler."""
         self._reload_asked = True
@@ -331,12 +343,17 @@ class Listener:
                 return
             self._keep(client)
             if self._parts is not None and self._connected and not ended:
-                self._parts.tick(time.monotonic_ns(), self._utc_ns())
-                self._parts.publish(client, time.monotonic_ns())
+                try:
+                    self._parts.tick(time.monotonic_ns(), self._utc_ns())
+                    self._parts.publish(client, time.monotonic_ns())
+                except NotStoredNow as error:
+                    self._complain(f"{error} Trying again")
             if not ended and self._renewed():
                 self._renewing = True
                 return
-            if self._connected and not ended and self._wanted.repair and self._store.may_repair:
+            # What cannot be stored is not missing, and what came again could not be stored either.
+            may_repair = self._store.may_repair and not self.cannot_store
+            if self._connected and not ended and self._wanted.repair and may_repair:
                 self._repair(client)
             if ended:
                 self._log_end(address)
@@ -510,25 +527,28 @@ class Listener:
         assert keeping.future is not None
         try:
             kept = keeping.future.result()
+            self._report_conflicts(kept.conflicts)
+            self._report_other_heads(kept.other_heads)
+            if self._parts is not None:
+                self._parts.add(keeping.batch.arrived, time.monotonic_ns(), self._utc_ns())
         except StationError as error:
-            if self._store.look_every_s is None:
+            if self._store.look_every_s is None and not isinstance(error, NotStoredNow):
                 raise
             if str(error) != self._keep_complaint:
                 self._keep_complaint = str(error)
-                log.error("%s; records not yet stored stay at the broker; trying again", error)
+                log.error(
+                    "%s; records not yet stored stay at the broker; trying again",
+                    self._keep_complaint.removesuffix("."),
+                )
             self._keep_due_s = self._clock_s() + self._keep_patience.delay_s()
             keeping.future = None
             if keeping.client is not client:  # its messages come again on the new connection
                 self._keeping = None
             return
         if self._keep_complaint:
-            log.info("the database accepts records again")
+            log.info("the database or file accepts records again")
         self._keep_complaint, self._keeping = "", None
         self._keep_patience = Backoff(KEEP_BACK_OFF_S, random.random)
-        if self._parts is not None:
-            self._parts.add(keeping.batch.arrived, time.monotonic_ns(), self._utc_ns())
-        self._report_conflicts(kept.conflicts)
-        self._report_other_heads(kept.other_heads)
         for one in keeping.batch.arrived:
             last_report = self._last_reports.get(one.station)
             if one.kind == "verdict" and (
@@ -683,6 +703,13 @@ class Listener:
         if now_s < self._repair_due_s:
             return
         self._repair_due_s = now_s + REPAIR_INTERVAL_S
+        try:
+            self._repair_all(client, now_s)
+        except NotStoredNow as error:  # of a loss: it is one still when the file takes it
+            self._repair_due_s = now_s + KEEP_BACK_OFF_S[1]
+            self._complain(f"{error} Trying again")
+
+    def _repair_all(self, client: paho.Client, now_s: float) -> None:
         for station, journal in self._store.journals():
             last_report = self._last_reports.get(station)
             if last_report is None:
@@ -714,7 +741,8 @@ class Listener:
         self, client: paho.Client, of: tuple[str, str, RecordKind], steps: Iterable[Ask | GiveUp]
     ) -> None:
         station, journal, kind = of
-        for step in steps:
+        # What is decided is asked, also where a loss finds no room.
+        for step in sorted(steps, key=lambda one: isinstance(one, GiveUp)):
             if isinstance(step, GiveUp):
                 self._store.give_up(station, journal, step.gap, kind)
                 log.error(
@@ -782,6 +810,8 @@ def _arrived(
     seq, journal = content["seq"], content["journal"]
     if not _is_seq(seq):
         raise ValueError("seq is not a journal number")
+    if not isinstance(content["id"], str):
+        raise ValueError("id is no text")
     if not isinstance(journal, str) or not isinstance(content["replayed"], bool):
         raise ValueError("journal or replayed is missing")
     arrived = Arrived(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import OutputNotWritable
+from edge.listen.file_faults import BUSY_LIMIT_S, not_stored
 
 # ``part`` is for people, too; ``part_open`` holds views of parts that are not decided yet,
 # ``part_known`` the id of every verdict that was taken.
@@ -34,7 +35,7 @@ class PartStore:
         self._path = database
         self._name = name
         with self._faults():
-            self._database = sqlite3.connect(database, isolation_level=None)
+            self._database = sqlite3.connect(database, BUSY_LIMIT_S, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_TABLES)
 
@@ -43,16 +44,22 @@ class PartStore:
         """Do all or nothing of what is written inside.
 
         Raises:
+            NotStoredNow: not at present; nothing inside was done.
             OutputNotWritable: the disk refuses.
         """
         with self._faults():
             self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException as error:
+            if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-                raise
+            if isinstance(error, sqlite3.Error):
+                # Whoever joins parts has gone on meanwhile: only a new start knows what is kept.
+                refused = not_stored(self._path, "parts", error)
+                raise OutputNotWritable(str(refused)) from error
+            raise
 
     def add_verdict(self, identity: str) -> bool:
         """Know a verdict from now on; False where it was known."""
@@ -124,7 +131,4 @@ class PartStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise OutputNotWritable(
-                f"{self._path}: parts cannot be stored ({error}). Check the disk, its free "
-                "space and that the file is one of edge-listen."
-            ) from error
+            raise not_stored(self._path, "parts", error) from error

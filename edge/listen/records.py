@@ -5,8 +5,13 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from edge.contract.commands import RecordKind
+from edge.errors import OutputNotWritable
 from edge.listen.known_journals import ReportedJournal
 from edge.listen.sequence_ranges import SequenceRanges, Stretch
+
+
+class NotStoredNow(OutputNotWritable):
+    """Records are not kept, and may be at another attempt: a full disk, somebody else's lock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,8 @@ class RecordStore(Protocol):
 
     Attributes:
         look_every_s: so often ``keep_batch`` is called without a batch, too; such a store may be
-            away for a time, and is tried again. None for one that either works or ends all.
+            away for a time, and is tried again whatever it reports. None for one that ends all
+            unless it reports ``NotStoredNow``.
         keeps_events: events and states have a place there.
         may_repair: this listener asks stations for what is missing; of several one does.
     """

@@ -176,3 +176,24 @@ def test_no_cell_of_a_listeners_table_is_a_formula(running_broker: Broker, tmp_p
     assert one["part_id"] == '\'=HYPERLINK("http://x","y")' and one["journal"] == "'@SUM(1)"
     assert other["part_id"] == "'-2+3" and other["anomaly_score"] == "'+1"
     running_broker.forget()
+
+
+@pytest.mark.parametrize("suffix", ["db", "csv"])
+def test_an_id_that_is_no_text_ends_no_listener(
+    running_broker: Broker, tmp_path: Path, suffix: str
+) -> None:
+    station, file = Sender(running_broker), tmp_path / f"mes.{suffix}"
+    table = file if suffix == "csv" else None
+    with listener(running_broker, tmp_path / "mes.db", table) as reported:
+        for identity in ([1], [1], {"a": 1}, 1.5, None):
+            station.verdict(1, id=identity)
+        reported.wait_for("id is no text")
+        running_broker.catch_up()
+        running_broker.forget()
+        station.verdict(2)
+        station.verdict(4)
+        reported.wait_for("verdicts 3")
+    station.close()
+    store = FileStore(tmp_path / "mes.db", table, None)
+    assert [str(one) for one in store.numbers(STATION, JOURNAL)] == ["2", "4"]
+    store.close()

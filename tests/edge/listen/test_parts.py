@@ -25,7 +25,7 @@ from edge.listen.joined_parts import Parts
 from edge.listen.part_join import Added, JoinRules, PartJoin
 from edge.listen.part_settings import PartSettings, read_part_settings
 from edge.listen.part_store import PartStore
-from edge.listen.records import Arrived
+from edge.listen.records import Arrived, NotStoredNow
 from tests.support.broker import GENEROUS_S, Broker
 from tests.support.relaying import VERDICT
 from tests.support.small_bundle import write_images
@@ -231,6 +231,56 @@ def test_parts_and_what_was_not_published_outlive_a_restart(
     ]
     assert client.sent[1]["id"] == client.sent[2]["id"]
     assert f"{SIDE}: its verdicts without a part_id cannot be joined" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("decided", "parts"),
+    [
+        ("9999-12-31T23:59:59.999999Z", ["ERROR"]),
+        ("9999-12-31T23:59:59-01:00", []),
+        ("0001-01-01T00:00:00+23:59", []),
+    ],
+)
+def test_a_time_at_the_end_of_time_ends_no_listener(
+    tmp_path: Path, decided: str, parts: list[str]
+) -> None:
+    settings, client = PartSettings(name="site/line/cell/all", views=(TOP, SIDE)), Client()
+    with closing(Parts(settings, PartStore(tmp_path / "v.db", settings.name), 0, 0)) as joined:
+        when = {**VERDICT["time"], "decided_utc": decided}
+        joined.add([arrived(TOP, "B-1", id="a"), arrived(SIDE, "B-1", id="b", time=when)], 0, 0)
+        joined.publish(client, 0)
+    assert [part["result"] for part in client.sent] == parts
+
+
+def test_parts_wait_for_the_lock_of_somebody_else(tmp_path: Path) -> None:
+    settings = PartSettings(name="site/line/cell/all", views=(TOP, SIDE))
+    parts = Parts(settings, PartStore(tmp_path / "v.db", settings.name), 0, UTC_NS)
+    both, client = [arrived(TOP, "B-1", id="a"), arrived(SIDE, "B-1", id="b")], Client()
+    lone = arrived(TOP, "B-2", id="c")
+    with closing(sqlite3.connect(tmp_path / "v.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(NotStoredNow, match="locked"):
+            parts.add([*both, lone], 0, UTC_NS)
+        other.execute("ROLLBACK")
+        parts.add([*both, lone], 0, UTC_NS)
+        parts.publish(client, 0)
+
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(NotStoredNow, match="locked"):
+            parts.tick(100 * SECOND_NS, UTC_NS)
+        parts.on_published(1, None, 0)
+        with pytest.raises(NotStoredNow, match="locked"):
+            parts.publish(client, 0)
+        other.execute("ROLLBACK")
+    parts.tick(100 * SECOND_NS, UTC_NS)
+    parts.connected(100 * SECOND_NS)
+    parts.publish(client, 100 * SECOND_NS)
+    parts.close()
+
+    assert [(part["part_id"], part["result"]) for part in client.sent] == [
+        ("B-1", "OK"),
+        ("B-2", "ERROR"),
+    ]
 
 
 @pytest.mark.parametrize(
