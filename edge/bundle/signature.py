@@ -37,7 +37,7 @@ def verify_signature(manifest: bytes, signature_path: Path, public_key_path: Pat
         PublicKeyUnusable: the key cannot be read, or is of another kind.
         SigningNotInstalled: ``cryptography`` is missing.
     """
-    key = _public_key(public_key_path)
+    check_public_key(public_key_path)
     try:
         with open_regular(signature_path) as file:
             signature = file.read(SIGNATURE_BYTES + 1)
@@ -46,18 +46,31 @@ def verify_signature(manifest: bytes, signature_path: Path, public_key_path: Pat
             f"{signature_path}: cannot be read ({error.strerror}), and model.public_key asks for "
             f"signed bundles. Copy it from the release, or sign the bundle with `edge-sign sign`."
         ) from error
-    # cryptography is there by now: the key was read with it.
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        key.verify(signature, manifest)
-    except InvalidSignature:
+    if not is_signed_by(manifest, signature, public_key_path):
         raise SignatureInvalid(
             f"{signature_path}: is not a signature of "
             f"{signature_path.with_suffix('.json').name} by the key {public_key_path}. "
             "Copy all four files of the release again; if the error remains, the bundle "
             "comes from somebody else or was changed: do not use it."
-        ) from None
+        )
+
+
+def is_signed_by(content: bytes, signature: bytes, public_key_path: Path) -> bool:
+    """Tell whether the owner of a key signed these bytes.
+
+    Raises:
+        PublicKeyUnusable: the key cannot be read, or is of another kind.
+        SigningNotInstalled: ``cryptography`` is missing.
+    """
+    key = _public_key(public_key_path)
+    # cryptography is there by now: the key was read with it.
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(signature, content)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def check_public_key(path: Path) -> None:

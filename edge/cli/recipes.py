@@ -147,7 +147,7 @@ def run_recipe_command(
                 emit_all(order.station.unused_lines(version))
         case ["add", name, bundle]:
             order.check_name(recipe_name(name))
-            recipes.path.mkdir(parents=True, exist_ok=True)
+            recipes.make()
             content = read_content(name, order.settings)
             build = _copied(Path(bundle), order.mask)
             added = recipes.publish(content, build, order.public_key)
@@ -167,7 +167,7 @@ def run_recipe_command(
         case ["import", file]:
             brought = read_archive_manifest(Path(file), order.public_key).name
             order.check_name(brought)
-            recipes.path.mkdir(parents=True, exist_ok=True)
+            recipes.make()
             known = recipes.versions(brought)
             version = import_recipe(
                 recipes, Path(file), order.public_key, max_images=order.max_images

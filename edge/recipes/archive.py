@@ -16,7 +16,7 @@ that the next station judges parts as this one does.
 """
 
 import io
-import tempfile
+import logging
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,11 +28,17 @@ from pydantic import Field, StringConstraints
 from edge.atomic_files import check_writable, open_regular, whole_file
 from edge.bundle.bounds import MAX_BIN_BYTES, MAX_BUNDLE_MANIFEST_BYTES, MAX_XML_BYTES
 from edge.bundle.input_spec import Areas
-from edge.bundle.loading import manifest_sha256
+from edge.bundle.loading import load_bundle, manifest_sha256
 from edge.bundle.manifest_types import Sha256
 from edge.bundle.mask_file import mask_content, painted_beside, read_mask_file
-from edge.bundle.signature import SIGNATURE_BYTES, verify_signature
-from edge.errors import ConfigurationError, OutputNotWritable
+from edge.bundle.signature import (
+    SIGNATURE_BYTES,
+    SignatureInvalid,
+    SignatureMissing,
+    check_public_key,
+    is_signed_by,
+)
+from edge.errors import BundleError, ConfigurationError, OutputNotWritable
 from edge.recipes.bounded_zip import DAMAGED, MAX_RATIO, BoundedZip, pack
 from edge.recipes.content import (
     PAGE_SCHEMA,
@@ -57,6 +63,8 @@ from edge.section import Section
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+log = logging.getLogger(__name__)
 
 SCHEMA: Literal["recipe-archive/1"] = "recipe-archive/1"
 # Of what stations of before cannot read: a painted mask, or a recipe.yaml of ``PAGE_SCHEMA``.
@@ -190,8 +198,8 @@ def import_recipe(
 ) -> RecipeVersion:
     """Take a version in from a file; it is not in force yet.
 
-    One that is there already, whatever its number, is returned and not taken in again, but for its
-    images.
+    One that is there already and whole, whatever its number, is returned and not taken in again,
+    but for its images.
 
     Args:
         public_key: that must have signed file and bundle; None asks for no signature.
@@ -296,16 +304,24 @@ def _zip(path: Path) -> BoundedZip:
 
 
 def _manifest(archive: zipfile.ZipFile, path: Path, public_key: Path | None) -> ArchiveManifest:
-    text = read_verified_manifest(_zip(path), archive, MAX_MANIFEST_BYTES, public_key)
+    text = read_verified_manifest(
+        path, _zip(path), archive, max_bytes=MAX_MANIFEST_BYTES, public_key=public_key
+    )
     return _zip(path).parse_manifest(text, ArchiveManifest, SCHEMA, SECOND_SCHEMA)
 
 
 def read_verified_manifest(
-    bounded: BoundedZip, archive: zipfile.ZipFile, max_bytes: int, public_key: Path | None
+    path: Path,
+    bounded: BoundedZip,
+    archive: zipfile.ZipFile,
+    *,
+    max_bytes: int,
+    public_key: Path | None,
 ) -> bytes:
     """Return the text of a manifest, its signature checked before anybody parses it.
 
     Args:
+        path: of the file, for messages.
         bounded: how this kind of file is read.
         max_bytes: of the text.
         public_key: that must have signed it; None asks for no signature.
@@ -314,12 +330,19 @@ def read_verified_manifest(
         BundleError: it is not signed by that key.
     """
     text = bounded.small(archive, MANIFEST, max_bytes)
-    if public_key is not None:
-        with tempfile.TemporaryDirectory() as scratch:
-            signature = Path(scratch) / SIGNATURE
-            if SIGNATURE in archive.namelist():
-                signature.write_bytes(bounded.small(archive, SIGNATURE, SIGNATURE_BYTES))
-            verify_signature(text, signature, public_key)
+    if public_key is None:
+        return text
+    check_public_key(public_key)
+    if SIGNATURE not in archive.namelist():
+        raise SignatureMissing(
+            f"{path}: is not signed, and model.public_key or fleet.public_key asks for it. Export "
+            "it with --key."
+        )
+    if not is_signed_by(text, bounded.small(archive, SIGNATURE, SIGNATURE_BYTES), public_key):
+        raise SignatureInvalid(
+            f"{path}: is not signed by the key {public_key}. Fetch it again; if the error remains, "
+            "it comes from somebody else or was changed: do not use it."
+        )
     return text
 
 
@@ -427,8 +450,8 @@ def _import(
     brought = RecipeVersion(content, source)
     places = {file.relative_to(unpacked / IMAGES_FOLDER).as_posix(): file for file in images}
     for kept in recipes.versions(content.name) if number is None else ():
-        there = recipes.load(content.name, kept)
-        if _inspects_like(there, brought):
+        there = _equal(recipes, brought, kept, public_key)
+        if there is not None:
             if places:
                 recipes.add_images(there, places, max_images)
             return there
@@ -440,6 +463,21 @@ def _import(
     return recipes.publish(
         content, build, public_key, images=places, max_images=max_images, number=number
     )
+
+
+def _equal(
+    recipes: RecipeFolder, brought: RecipeVersion, kept: int, public_key: Path | None
+) -> RecipeVersion | None:
+    """Return a version that is here if it inspects alike; None also of one that was damaged."""
+    try:
+        there = recipes.load(brought.name, kept)
+        if not _inspects_like(there, brought):
+            return None
+        load_bundle(there.model, public_key)
+    except (BundleError, RecipeDamaged) as error:
+        log.warning("recipe %s version %d is of no use: %s", brought.name, kept, error)
+        return None
+    return there
 
 
 def _inspects_like(first: RecipeVersion, second: RecipeVersion) -> bool:

@@ -98,6 +98,17 @@ class RecipeFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def make(self) -> None:
+        """Make the folder where it is not there yet.
+
+        Raises:
+            OutputNotWritable: the disk refused it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise not_writable(self.path, error) from error
+
     def listing(self) -> list[RecipeListing]:
         """Return the recipes that have a version, by name.
 

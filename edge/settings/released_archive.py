@@ -111,7 +111,9 @@ def read_settings_archive(path: Path, public_key: Path | None = None) -> Setting
             bounded.check_directory(file)
             with zipfile.ZipFile(file) as archive:
                 bounded.check_entries(archive, {MANIFEST}, frozenset({SIGNATURE}))
-                text = read_verified_manifest(bounded, archive, MAX_MANIFEST_BYTES, public_key)
+                text = read_verified_manifest(
+                    path, bounded, archive, max_bytes=MAX_MANIFEST_BYTES, public_key=public_key
+                )
                 if SIGNATURE not in archive.namelist():
                     raise _refused(path, "is not signed")
     except DAMAGED as error:

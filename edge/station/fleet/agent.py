@@ -283,7 +283,7 @@ class FleetAgent:
         manifest = read_archive_manifest(file, self._key_file)
         self._check_manifest(release, manifest)
         unpacked = sum(one.bytes for one in manifest.files.values())
-        services.recipes.path.mkdir(parents=True, exist_ok=True)
+        services.recipes.make()
         services.download.demand_room(unpacked, services.recipes.path)
         local = import_recipe(services.recipes, file, self._key_file).version
         change = desired.change_product

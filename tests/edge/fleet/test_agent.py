@@ -529,7 +529,7 @@ def packed(station: Station, settings: dict[str, Any], **changes: Any) -> Path:
         (of_a_restart, "refused", "unfit", "journal.max_rows: no release sets that"),
         (of_no_such_value, "refused", "unfit", "decision.guard_band: must be less than 0.5"),
         (of_another_camera, "failed", "unfit", "crop"),
-        (of_a_foreign_key, "refused", "wrong_signature", "is not a signature"),
+        (of_a_foreign_key, "refused", "wrong_signature", "is not signed by the key"),
         (of_other_stations, "refused", "foreign", "is meant for plant/line/b/top"),
     ],
 )

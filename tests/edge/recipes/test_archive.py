@@ -225,7 +225,7 @@ def test_where_a_key_is_set_only_what_it_signed_is_taken_in(
     ):
         subprocess.run(command.split(), check=True)
     key.chmod(0o600)
-    with pytest.raises(SignatureMissing):
+    with pytest.raises(SignatureMissing, match=r"^\S*/nut\.recipe: is not signed"):
         import_recipe(elsewhere, archive, public)
 
     version = recipes.load("너트 M8")
@@ -239,10 +239,25 @@ def test_where_a_key_is_set_only_what_it_signed_is_taken_in(
     signed = tmp_path / "signed.recipe"
     shutil.copyfile(archive, signed)
     edited(archive, b'"version": 1', b'"version": 2')
-    with pytest.raises(SignatureInvalid):
+    with pytest.raises(SignatureInvalid, match=r"^\S*/nut\.recipe: is not signed by the key"):
         import_recipe(elsewhere, archive, public)
     assert elsewhere.listing() == []
     assert import_recipe(elsewhere, signed, public).version == 1
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.xml", "model.json", "recipe.yaml"])
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"no"), Path.unlink])
+def test_a_file_brings_again_what_was_damaged_here(
+    archive: Path, elsewhere: RecipeFolder, name: str, damage: Callable[[Path], None]
+) -> None:
+    first = import_recipe(elsewhere, archive)
+    damage(first.folder / name)
+
+    again = import_recipe(elsewhere, archive)
+
+    assert (first.version, again.version) == (1, 2)
+    load_bundle(again.model)
+    assert import_recipe(elsewhere, archive) == again
 
 
 def test_a_file_that_exists_with_other_content_is_never_replaced(

@@ -106,3 +106,19 @@ def test_a_recipe_that_could_never_be_used_is_a_fault(
         assert main(["--recipe", *words, "--config", str(station)]) == 78
         assert "gives this name to the model at model.path" in capsys.readouterr().err
     assert (recipes.versions("nut"), recipes.in_force("nut")) == ((1, 2), 1)
+
+
+@pytest.mark.parametrize("action", ["add", "import"])
+def test_a_folder_that_cannot_be_made_is_named(
+    recipes: RecipeFolder,
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    action: str,
+) -> None:
+    file = tmp_path / "nut.recipe"
+    assert main(["--recipe", "export", "nut", str(file), "--recipes", str(recipes.path)]) == 0
+    words = ["add", "nut", str(bundle)] if action == "add" else ["import", str(file)]
+
+    assert main(["--recipe", *words, "--recipes", "/proc/none"]) == 78
+    assert "/proc/none: cannot be written" in capsys.readouterr().err
