@@ -2,10 +2,10 @@
 
 import errno
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge.errors import OutputNotWritable
-from edge.journal.database import database_files
 from edge.journal.open_files import file_identity
 from edge.journal.sqlite_errors import is_damage, is_transient
 from edge.listen.records import NotStoredNow
@@ -49,9 +49,9 @@ class FilesInPlace:
     What is written into a file that was removed or replaced succeeds, and nobody finds it there.
     """
 
-    def __init__(self, database: Path, table: Path | None) -> None:
-        """Remember which files are open; they are already."""
-        self._paths = [*database_files(database), *([table] if table else [])]
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Remember which files are open; they are already, or come with the first statement."""
+        self._paths = paths
         self._known = [file_identity(file) for file in self._paths]
 
     def check(self) -> None:
@@ -61,7 +61,6 @@ class FilesInPlace:
             OutputNotWritable: one is not; what was written since is to be had again.
         """
         now = [file_identity(file) for file in self._paths]
-        # What lies beside the database comes with the first statement.
         self._known = [old or new for old, new in zip(self._known, now, strict=True)]
         for path, old, new in zip(self._paths, self._known, now, strict=True):
             if old != new:

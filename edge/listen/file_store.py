@@ -9,6 +9,7 @@ from typing import Any
 
 from edge.contract.commands import RecordKind
 from edge.errors import OutputNotWritable
+from edge.journal.database import database_files
 from edge.listen.columns import COLUMNS, HEADER, IMAGE_COLUMNS, KEY_COLUMNS, row_values
 from edge.listen.csv_file import CsvEnd, CsvFile
 from edge.listen.file_faults import BUSY_LIMIT_S, FilesInPlace, not_stored
@@ -74,7 +75,7 @@ class FileStore(KnownJournals):
         except BaseException:
             self._close_files()
             raise
-        self._in_place = FilesInPlace(database, table)
+        self._in_place = FilesInPlace([*database_files(database), *([table] if table else [])])
 
     def keep(
         self, arrived: Sequence[Arrived], reported_journals: Sequence[ReportedJournal] = ()

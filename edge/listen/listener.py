@@ -28,7 +28,7 @@ from edge.contract.commands import RecordKind, Status
 from edge.contract.encoding import to_json, utc_text
 from edge.contract.state import Condition
 from edge.contract.topics import ROOT, StationNameInvalid, StationTopic
-from edge.errors import ConfigurationError, StationError
+from edge.errors import ConfigurationError, OutputNotWritable, StationError
 from edge.listen.columns import check_storable
 from edge.listen.gap_repair import Ask, GiveUp, Repair, believed
 from edge.listen.joined_parts import Parts
@@ -532,7 +532,7 @@ class Listener:
             if self._parts is not None:
                 self._parts.add(keeping.batch.arrived, time.monotonic_ns(), self._utc_ns())
         except StationError as error:
-            if self._store.look_every_s is None and not isinstance(error, NotStoredNow):
+            if not self._passes(error):
                 raise
             if str(error) != self._keep_complaint:
                 self._keep_complaint = str(error)
@@ -559,6 +559,12 @@ class Listener:
         if keeping.client is client:
             for message in keeping.messages:
                 client.ack(message.mid, message.qos)
+
+    def _passes(self, error: StationError) -> bool:
+        """Tell whether another attempt may help; none does where a file has gone."""
+        if isinstance(error, OutputNotWritable):
+            return isinstance(error, NotStoredNow)
+        return self._store.look_every_s is not None
 
     def _finish(self, client: paho.Client) -> None:
         """At the end, wait for the batch that is being kept, so that it need not come again."""

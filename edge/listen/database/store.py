@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -31,6 +32,7 @@ from edge.listen.database.rows import (
     verdict_row,
 )
 from edge.listen.database.shifts import DEFAULT_SHIFTS, DEFAULT_ZONE, Shifts, parse_shifts
+from edge.listen.file_faults import FilesInPlace
 from edge.listen.known_journals import KnownJournals, ReportedJournal
 from edge.listen.records import Arrived, Batch, Kept, ReportedState, short_id
 from edge.listen.sequence_ranges import SequenceRanges, Stretch, without
@@ -125,6 +127,7 @@ class DatabaseStore(KnownJournals):
         self._look_due_s = self._lease_due_s = self._upkeep_due_s = -math.inf
         self._event_gaps: dict[tuple[str, str], list[Stretch]] = {}
         self._giving_up: list[tuple[str, str, int, Stretch]] = []
+        self._in_place: FilesInPlace | None = None
         self.may_repair = False
 
     def open(self) -> None:
@@ -135,6 +138,8 @@ class DatabaseStore(KnownJournals):
             DatabaseUnavailable: not now.
         """
         upgrade(self._engine)
+        if self._engine.dialect.name == "sqlite":
+            self._in_place = FilesInPlace([Path(self._engine.url.database or "")])
         try:
             with self._engine.begin() as connection:
                 self._partitioned = is_partitioned(connection)
@@ -148,7 +153,17 @@ class DatabaseStore(KnownJournals):
 
         Raises:
             DatabaseUnavailable, DatabaseRefused: nothing of the batch is kept.
+            OutputNotWritable: SQLite's file was removed or replaced; nothing is kept that anybody
+                finds.
         """
+        if self._in_place is not None:
+            self._in_place.check()
+        kept = self._kept_whole(batch)
+        if self._in_place is not None:
+            self._in_place.check()
+        return kept
+
+    def _kept_whole(self, batch: Batch) -> Kept:
         try:
             return self._kept(batch)
         except sa.exc.DataError as error:

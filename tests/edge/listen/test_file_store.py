@@ -99,23 +99,25 @@ def test_no_verdict_counts_as_kept_in_a_file_that_nobody_finds(
     assert not isinstance(refused.value, NotStoredNow)
 
 
+@pytest.mark.parametrize(("option", "scheme"), [("--sqlite", ""), ("--database", "sqlite:///")])
 def test_a_listener_whose_file_was_removed_ends_and_the_next_one_has_what_came(
-    running_broker: Broker, relaying: Relaying, tmp_path: Path
+    running_broker: Broker, relaying: Relaying, tmp_path: Path, option: str, scheme: str
 ) -> None:
     station, file = relaying(running_broker.url), tmp_path / "mes.db"
-    with listening(running_broker, "--sqlite", str(file)) as first:
+    place = f"{scheme}{file}"
+    with listening(running_broker, option, place) as first:
         station.record(1)
         station.wait_until(lambda: kept(file) == [1])
         file.unlink()
         station.record(1)
         assert first.wait(GENEROUS_S) == 78
-    with listening(running_broker, "--sqlite", str(file)):
+    with listening(running_broker, option, place):
         station.wait_until(lambda: kept(file) == [2])
 
 
 def kept(database: Path) -> list[int]:
     with closing(sqlite3.connect(database)) as connection:
-        return [seq for (seq,) in connection.execute("SELECT seq FROM verdict ORDER BY rowid")]
+        return [seq for (seq,) in connection.execute("SELECT seq FROM verdict ORDER BY seq")]
 
 
 @contextmanager
