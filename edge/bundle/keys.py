@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from edge.atomic_files import open_regular
 from edge.errors import ConfigurationError
 
 _MAX_KEY_BYTES = 64 * 1024
@@ -14,7 +15,7 @@ class SigningNotInstalled(ConfigurationError):
 
 def read_key_file(path: Path, refusal: type[ConfigurationError]) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(_MAX_KEY_BYTES)
     except OSError as error:
         raise refusal(

@@ -53,11 +53,17 @@ def ask_password(private_key_path: Path) -> bytes | None:
     """Ask for the password of an encrypted key: on the command line everybody could read it.
 
     Raises:
-        PrivateKeyUnusable: the file cannot be read.
+        PrivateKeyUnusable: the file cannot be read, or nobody answers.
     """
     if not is_encrypted(private_key_path):
         return None
-    return getpass.getpass(f"password of {private_key_path}: ").encode()
+    try:
+        return getpass.getpass(f"password of {private_key_path}: ").encode()
+    except (EOFError, OSError) as error:
+        raise PrivateKeyUnusable(
+            f"{private_key_path}: its password is asked for, and there is no terminal to answer at."
+            " Run this at a terminal, or use a key without a password."
+        ) from error
 
 
 def load_private_key(path: Path, password: bytes | None = None) -> "Ed25519PrivateKey":

@@ -219,3 +219,32 @@ def test_without_the_library_the_message_names_the_extra(
     )
     assert done.returncode == 78
     assert "inspection-station[signing]" in done.stderr
+
+
+def test_a_fifo_in_place_of_a_key_is_not_waited_for(signed: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "key.pem"
+    os.mkfifo(fifo, 0o600)
+    with pytest.raises(PublicKeyUnusable, match="Not a regular file"):
+        load_bundle(signed, fifo)
+    with pytest.raises(PrivateKeyUnusable, match="Not a regular file"):
+        sign_bundle(signed, fifo)
+
+
+def test_a_password_that_nobody_can_be_asked_for_is_named(
+    signed: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    encrypted = tmp_path / "encrypted.pem"
+    command = f"openssl pkcs8 -topk8 -in {keys[0]} -out {encrypted} -passout pass:secret"
+    subprocess.run(command.split(), check=True)
+    encrypted.chmod(0o600)
+
+    run = subprocess.run(
+        [sys.executable, "-m", "edge.cli.sign", "sign", signed, "--key", encrypted],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+
+    assert run.returncode == 78, run.stderr
+    assert "no terminal to answer at" in run.stderr
