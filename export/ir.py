@@ -30,7 +30,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _MAX_BATCH = 1024
 
 # Numbers from which a constant is worth storing in half the bytes.
-_TABLE = 1024
+_TABLE = 2**14
 
 # What may be lost by that, as a share: what 16 bits round a number of their range by.
 _ROUNDING = 2.0**-10
@@ -177,7 +177,18 @@ def store_floats_in_half(model: ov.Model) -> None:
             continue
         restored = opset13.convert(opset13.constant(half), ov.Type.f32)
         for reader in readers:
-            reader.replace_source_output(restored.output(0))
+            rows = half.ndim == 2 and reader.get_node().get_type_name() == "Gather"
+            reader.replace_source_output((_rows_of(half) if rows else restored).output(0))
+
+
+def _rows_of(half: NDArray[np.float16]) -> ov.Node:
+    """Return a table in 32 bits whose rows are gathered.
+
+    It is stored in columns: so OpenVINO widens it when it compiles the model, and not each row
+    number by number whenever it is gathered.
+    """
+    columns = opset13.convert(opset13.constant(np.ascontiguousarray(half.T)), ov.Type.f32)
+    return opset13.transpose(columns, opset13.constant([1, 0]))
 
 
 def _are_kept(values: NDArray[np.float32], half: NDArray[np.float16], *, each: bool) -> bool:

@@ -180,6 +180,7 @@ def _finished(
             variance=settings.variance,
             search_components=settings.search_components,
             search_candidates=settings.search_candidates,
+            search_block=settings.search_block,
             score="map",  # _check_settings
             sigma=settings.sigma,
         ),

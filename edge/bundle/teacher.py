@@ -43,6 +43,7 @@ class TeacherHead(ManifestPart):
         variance: share of the bank's variance that its vectors keep.
         search_components: principal components that the nearest vectors are sought by.
         search_candidates: how many of them are measured along all components.
+        search_block: side of the squares of cells whose nearest vectors are sought together.
         score: how patches make an image's score.
         sigma: of the map's blur, in pixels of the input.
     """
@@ -53,6 +54,7 @@ class TeacherHead(ManifestPart):
     variance: Share
     search_components: Annotated[int, Field(ge=1)]
     search_candidates: Annotated[int, Field(ge=1)] = 1
+    search_block: Annotated[int, Field(ge=1)] = 1
     score: Literal["map"]
     sigma: Annotated[float, Field(gt=0.0, le=1e4)]
 

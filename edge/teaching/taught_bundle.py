@@ -207,6 +207,7 @@ def _manifest(taught: TaughtModel, lesson: Lesson, xml: bytes, weights: bytes) -
                 "variance": head.variance,
                 "search_components": head.search_components,
                 "search_candidates": head.search_candidates,
+                "search_block": head.search_block,
                 "score": head.score,
                 "sigma": head.sigma,
                 "views": taught.viewed,

@@ -1,5 +1,6 @@
 """Promises of every registered algorithm, and some against their formulas written out."""
 
+import math
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -547,14 +548,15 @@ def test_the_bank_of_patchcore_holds_patches_of_good_images_and_keeps_its_bound(
 
 
 def test_fewer_patches_than_the_bank_may_hold_are_all_kept() -> None:
-    model = fitted("patchcore", batch(2), bank_size=5000)
+    model = fitted("patchcore", batch(2), bank_size=5000, search_block=1)
     assert isinstance(model, PatchCore)
     assert len(model.bank) == 2 * model.grid[0] * model.grid[1]
     assert predict(model, batch(2)).score.numpy() == pytest.approx(0.0, abs=0.01)
 
 
 def test_a_reduced_bank_keeps_its_share_of_variance_and_measures_along_its_components() -> None:
-    whole, model = fitted("patchcore", variance=1.0), fitted("patchcore", search_components=1000)
+    whole = fitted("patchcore", variance=1.0)
+    model = fitted("patchcore", search_components=1000, search_block=1)
     assert isinstance(whole, PatchCore)
     assert isinstance(model, PatchCore)
     axes, bank = model.axes.double().numpy(), model.bank.double().numpy()
@@ -575,53 +577,90 @@ def smooth(model: PatchCore, distances: np.ndarray) -> np.ndarray:
     return smoothing.at_grid(grid)[0].numpy()
 
 
-@pytest.mark.parametrize(("components", "candidates"), [(5, 1), (2, 3)])
+def sought(patches: np.ndarray, bank: np.ndarray, count: int) -> np.ndarray:
+    """Return what of a bank is near, the nearest first: the nearest of each group of vectors."""
+    size = max(len(bank), count)
+    group = min(64, size // count)
+    filling = np.repeat(bank[-1:], -size % group + size - len(bank), 0)
+    padded = np.concatenate([bank, filling])
+    squared = np.square(patches[:, None] - padded[None]).sum(2)
+    members = squared.reshape(len(patches), len(padded) // group, group)
+    lowest = members.min(2).argsort(1)[:, :count]
+    found: np.ndarray = lowest * group + np.take_along_axis(members.argmin(2), lowest, 1)
+    return found.clip(max=len(bank) - 1)
+
+
+@pytest.mark.parametrize(("components", "candidates", "side"), [(5, 1, 1), (2, 3, 1), (4, 3, 2)])
 def test_patchcore_seeks_along_its_first_components_and_measures_along_all_it_keeps(
-    components: int, candidates: int
+    components: int, candidates: int, side: int
 ) -> None:
-    model = fitted("patchcore", search_components=components, search_candidates=candidates)
+    model = fitted(
+        "patchcore",
+        bank_size=64,
+        search_components=components,
+        search_candidates=candidates,
+        search_block=side,
+    )
     assert isinstance(model, PatchCore)
     axes, bank = model.axes.double().numpy(), model.bank.double().numpy()
     assert bank.shape[1] > components
+    height, width = model.grid
     found = predict(model, spotted(2))
     for image, patches in enumerate(patchcore_vectors(spotted(2))):
         along = (patches - model.bank_centre.double().numpy()) @ axes
-        sought = np.square(along[:, None, :components] - bank[None, :, :components]).sum(2)
-        order = sought.argsort(1)[:, : candidates + 1]
-        measured = np.linalg.norm(along[:, None] - bank[order], axis=2)
-        lowest = np.take_along_axis(sought, order, 1)
-        width = np.square(bank[:, :components]).sum(1).mean() / 2048
-        tie = np.maximum(0.0, 1.0 - (lowest[:, -1] - lowest[:, -2]) / width)
-        shortest = measured[:, :-1].min(1)
-        distances = shortest + tie * (measured.min(1) - shortest)
-        assert (distances > np.linalg.norm(along[:, None] - bank[None], axis=2).min(1) + 1e-3).any()
-        assert found.anomaly_map[image].numpy() == pytest.approx(smooth(model, distances), rel=1e-3)
+        grid = along.reshape(height // side, side, width // side, side, -1)
+        blocks = grid.swapaxes(1, 2).reshape(-1, side**2, along.shape[1])
+        middles = blocks.mean(1)[:, :components]
+        order = sought(middles, bank[:, :components], candidates + 1)
+        measured = np.linalg.norm(blocks[:, :, None] - bank[order][:, None], axis=3)
+        nearness = np.square(middles[:, None] - bank[order, :components]).sum(2)
+        share = np.square(bank[:, :components]).sum(1).mean() / 2048
+        tie = np.clip(1.0 - (nearness[:, -1] - nearness[:, -2]) / share, 0.0, 1.0)[:, None]
+        shortest = measured[:, :, :-1].min(2)
+        distances = shortest + tie * (measured.min(2) - shortest)
+        cells = distances.reshape(height // side, width // side, side, side)
+        cells = cells.swapaxes(1, 2).reshape(-1)
+        assert (cells > np.linalg.norm(along[:, None] - bank[None], axis=2).min(1) + 1e-3).any()
+        assert found.anomaly_map[image].numpy() == pytest.approx(smooth(model, cells), rel=1e-3)
+
+
+def test_the_cells_of_a_block_share_what_is_near_its_middle_also_at_the_edge_of_odd_grids() -> None:
+    model = unfitted("patchcore", search_block=3)
+    assert isinstance(model, PatchCore)
+    height, width = model.grid
+    assert height % 3
+    patches = torch.arange(2.0 * height * width * 2).view(2, height * width, 2)
+    blocks = model.blocks(patches)
+    assert blocks.shape[1:] == (math.ceil(height / 3) * math.ceil(width / 3), 9, 2)
+    assert model.cells(blocks[..., 1]).equal(patches[..., 1])
+    corner = patches.unflatten(1, model.grid)[:, :3, :3].flatten(1, 2)
+    assert blocks[:, 0].equal(corner)
+    assert blocks[:, -1, -1].equal(patches[:, -1])
 
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 130, 300])
-def test_the_search_finds_the_nearest_vectors(size: int, count: int) -> None:
+def test_the_search_finds_the_nearest_vector_and_the_nearest_of_other_groups(
+    size: int, count: int
+) -> None:
     generator = torch.Generator().manual_seed(size)
     bank, patches = (torch.randn(n, 6, generator=generator) for n in (size, 400))
     found = NearestVectors()(patches.unflatten(0, (2, 200)), bank, count)
-    distances = torch.cdist(patches.double(), bank.double()).square()
-    lowest = distances.topk(min(count, size), largest=False)
-    assert found.vectors.shape == (2, 200, count)
-    vectors = found.vectors.flatten(0, 1)
-    assert vectors[:, 0].tolist() == lowest.indices[:, 0].tolist()
+    assert found.shape == (2, 200, count)
+    vectors = found.flatten(0, 1).numpy()
+    distances = torch.cdist(patches.double(), bank.double()).numpy()
+    assert vectors[:, 0].tolist() == distances.argmin(1).tolist()
+    expected = sought(patches.double().numpy(), bank.double().numpy(), count)
     # The last one fills its group up, and is found again after itself.
-    others = (lowest.indices != size - 1).all(1)
-    assert vectors[others].tolist() == lowest.indices[others].tolist()
-    squared = found.values.flatten(0, 1).double() + patches.double().square().sum(1)[:, None]
-    expected = lowest.values[others].flatten().numpy()
-    assert squared[others].flatten().numpy() == pytest.approx(expected, abs=1e-4)
+    others = (expected != size - 1).all(1)
+    assert vectors[others].tolist() == expected[others].tolist()
 
 
 @pytest.mark.parametrize("candidates", [1, 2])
 def test_rounding_does_not_decide_between_two_vectors_that_are_equally_near(
     candidates: int,
 ) -> None:
-    model = fitted("patchcore", search_components=2, search_candidates=candidates)
+    model = fitted("patchcore", search_components=2, search_candidates=candidates, search_block=1)
     assert isinstance(model, PatchCore)
     width = model.bank.shape[1]
     patch = torch.zeros(1, 1, width)
@@ -641,7 +680,13 @@ def test_rounding_does_not_decide_between_two_vectors_that_are_equally_near(
 
 
 def test_of_the_candidates_the_one_nearest_along_all_components_counts() -> None:
-    model = fitted("patchcore", search_components=1, search_candidates=2, score="reweighted")
+    model = fitted(
+        "patchcore",
+        search_components=1,
+        search_candidates=2,
+        search_block=1,
+        score="reweighted",
+    )
     assert isinstance(model, PatchCore)
     bank = torch.zeros(3, model.bank.shape[1])
     bank[:, 0] = torch.tensor([0.0, 1.0, 2.0])

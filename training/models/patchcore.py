@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,7 @@ _TOP_SHARE = 0.01
 # More principal components than there are.
 _ALL = 100_000
 
-# Bank vectors that share a lowest value while the nearest is sought: one pass over all distances
-# finds the group, and what is left is small.
+# Bank vectors of which only the nearest is found.
 _GROUP = 64
 
 # Two vectors whose squared distances differ by less than this share of the bank's mean squared norm
@@ -54,6 +53,9 @@ class PatchCoreSettings:
             account where ``variance`` is 1.
         search_candidates: how many of them are measured along all components that are kept: the
             shortest of these distances counts. Of no account where ``variance`` is 1.
+        search_block: side of the squares of cells whose nearest vectors are sought together, around
+            the middle of their patches, which overlap and resemble each other. Of no account where
+            ``variance`` is 1.
         score: ``map``, the mean of the highest hundredth of the smooth anomaly map, which is about
             what the smallest defect raises; or ``reweighted``, the paper's (equation 7), of the
             single most distant patch.
@@ -68,7 +70,8 @@ class PatchCoreSettings:
     bank_size: int = 4096
     variance: float = 0.99
     search_components: int = 40
-    search_candidates: int = 2
+    search_candidates: int = 12
+    search_block: int = 2
     score: str = "map"
     sigma: float = 6.0
     neighbours: int = 9
@@ -81,6 +84,7 @@ class PatchCoreSettings:
             "variance": 1.0,
             "search_components": _ALL,
             "search_candidates": 1,
+            "search_block": 1,
             "score": "reweighted",
             "sigma": 4.0,
         }
@@ -217,20 +221,54 @@ class PatchCore(StatisticalModel):
             Both ``(N, P)``.
         """
         if not self.reduces:
-            nearest = self.search(patches, bank, 1).vectors[:, :, 0]
+            nearest = self.search(patches, bank, 1)[:, :, 0]
             return _distances(patches, F.embedding(nearest, bank)), nearest
         leading = slice(self.settings.search_components)
+        blocks = self.blocks(patches)
+        middles = blocks[..., leading].mean(2)
         # One more than counts: where it ties with the last that does, rounding decides which of the
         # two that is, and the distance must not depend on it.
         count = self.settings.search_candidates + 1
-        found = self.search(patches[:, :, leading], bank[:, leading], count)
-        measured = _distances(patches[:, :, None], F.embedding(found.vectors, bank))
-        shortest, which = measured[:, :, :-1].min(2)
-        gap = found.values[:, :, -1] - found.values[:, :, -2]
+        found = self.search(middles, bank[:, leading], count)
+        norms = F.embedding(found, bank.square().sum(1, keepdim=True)).mT
+        products = blocks @ F.embedding(found, bank).mT
+        squared = blocks.square().sum(3, keepdim=True) + norms - 2.0 * products
+        measured = squared.clamp(min=0.0).sqrt()
+        shortest, which = measured[..., :-1].min(3)
+        last = F.embedding(found[:, :, -2:], bank[:, leading])
+        sought = (middles[:, :, None] - last).square().sum(3)
+        gap = sought[:, :, 1] - sought[:, :, 0]
         tie = 1.0 - gap / (_TIE * bank[:, leading].square().sum(1).mean())
-        either = torch.minimum(shortest, measured[:, :, -1])
-        distances = torch.lerp(shortest, either, tie.clamp(min=0.0))
-        return distances, found.vectors.gather(2, which[:, :, None]).squeeze(2)
+        either = torch.minimum(shortest, measured[..., -1])
+        distances = torch.lerp(shortest, either, tie.clamp(0.0, 1.0)[:, :, None])
+        return self.cells(distances), self.cells(found.gather(2, which.flatten(2)))
+
+    def blocks(self, patches: Tensor) -> Tensor:
+        """Return ``(N, P, C)`` patches by the square of cells that they lie in: ``(N, B, S, C)``.
+
+        Beyond the edge of the grid its last cells go on.
+        """
+        side = self.settings.search_block
+        if side == 1:
+            return patches[:, :, None]
+        height, width = (-(-length // side) for length in self.grid)
+        grid = patches.unflatten(1, self.grid)
+        for axis, (length, count) in enumerate(zip(self.grid, (height, width), strict=True), 1):
+            if missing := count * side - length:
+                last = grid.narrow(axis, length - 1, 1)
+                grid = torch.cat([grid, *[last] * missing], axis)
+        squares = grid.unflatten(2, (width, side)).unflatten(1, (height, side))
+        return squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+    def cells(self, values: Tensor) -> Tensor:
+        """Return values of ``blocks``, ``(N, B, S)``, by cell: ``(N, P)``."""
+        side = self.settings.search_block
+        if side == 1:
+            return values.flatten(1)
+        height, width = (-(-length // side) for length in self.grid)
+        squares = values.unflatten(2, (side, side)).unflatten(1, (height, width))
+        grid = squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return grid[:, : self.grid[0], : self.grid[1]].flatten(1)
 
     def image_score(self, patches: Tensor, distances: Tensor, nearest: Tensor) -> Tensor:
         """Return the re-weighted distance of the most distant patch, ``(N,)`` (equation 7)."""
@@ -273,53 +311,39 @@ def _patches(layer: Tensor) -> Tensor:
     return layer.flatten(2).transpose(1, 2)
 
 
-class Nearest(NamedTuple):
-    """What a search found, the nearest first, each of shape ``(N, P, count)``.
-
-    Attributes:
-        vectors: indices of bank vectors; of a smaller bank the last one is there several times.
-        values: squared distances to them, less the patch's own squared norm.
-    """
-
-    vectors: Tensor
-    values: Tensor
-
-
 class NearestVectors(nn.Module):
-    """Finds the nearest vectors of a bank."""
+    """Finds vectors of a bank that are near."""
 
-    def forward(self, patches: Tensor, bank: Tensor, count: int) -> Nearest:
-        """Return so many bank vectors nearest to each patch.
+    def forward(self, patches: Tensor, bank: Tensor, count: int) -> Tensor:
+        """Return which bank vectors are nearest to each patch, the nearest first.
 
         ‖a − m‖² − ‖a‖² = ‖m‖² − 2 a·m: one matrix product with the norms as its bias, no
-        (N, P, K, C) broadcast. The lowest of K values are sought in two small steps, because
-        OpenVINO's own search takes as long as the product: so many of them lie in as many groups,
-        those of the lowest values.
+        (N, P, K, C) broadcast. Of vectors that lie in one group only the nearest is found, so that
+        one pass over all values is enough; OpenVINO's own search for the lowest of all takes as
+        long as the product.
 
         Args:
             patches: ``(N, P, C)``.
             bank: ``(K, C)``.
             count: at least 1.
+
+        Returns:
+            ``(N, P, count) int64``; of a bank with fewer vectors the last one is there several
+            times.
         """
         size = max(len(bank), count)
-        group = min(_GROUP, size)
-        # The last vector several times: whoever is nearest to it finds it again as the next.
+        group = min(_GROUP, size // count)
         missing = -size % group + size - len(bank)
         padded = torch.cat([bank, bank[-1:].expand(missing, -1)]) if missing else bank
         values = patches @ (-2.0 * padded).T + padded.square().sum(1)
         grouped = values.unflatten(2, (-1, group))
-        groups = _lowest(grouped.amin(3), count).indices
+        lowest = grouped.amin(3).topk(count, dim=2, largest=False)
         # Rows of one table, which are copied whole: taken one by one, the members of the groups
         # take OpenVINO a third of the time of the product.
-        images, cells, of_cell = grouped.shape[:3]
-        before = of_cell * torch.arange(images * cells, device=groups.device)
-        rows = groups + before.unflatten(0, (images, cells, 1))
-        lowest = _lowest(F.embedding(rows, grouped.flatten(0, 2)).flatten(2), count)
-        group_of = groups.gather(2, lowest.indices.div(group, rounding_mode="floor"))
-        vectors = (group_of * group + lowest.indices % group).clamp(max=len(bank) - 1)
-        return Nearest(vectors, lowest.values)
-
-
-def _lowest(values: Tensor, count: int) -> torch.return_types.topk:
-    """Return the lowest of ``(N, P, L)``, the lowest of all first; all of them if L is less."""
-    return values.topk(min(count, values.shape[2]), dim=2, largest=False)
+        images, places, of_place = grouped.shape[:3]
+        before = of_place * torch.arange(images * places, device=bank.device)
+        rows = lowest.indices + before.unflatten(0, (images, places, 1))
+        members = F.embedding(rows, grouped.flatten(0, 2))
+        number = torch.arange(float(group), device=bank.device)
+        which = torch.where(members == lowest.values[..., None], number, 0.0).amax(3).long()
+        return (lowest.indices * group + which).clamp(max=len(bank) - 1)
