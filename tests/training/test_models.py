@@ -1,6 +1,5 @@
 """Promises of every registered algorithm, and some against their formulas written out."""
 
-import math
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -21,6 +20,7 @@ from export.engines import onnx_engine, openvino_engine, torch_engine
 from export.ir import ir_bytes, to_openvino
 from export.parity_gate import Budget, Validation, parity
 from tests.soak import times
+from tests.support.nearest import nearest_of_groups
 from tests.support.once import to_onnx_once
 from tests.support.small_training import (
     FEW,
@@ -48,7 +48,7 @@ from training.models.building import make_settings
 from training.models.dfkde import DFKDE
 from training.models.dfm import DFM
 from training.models.padim import PaDiM
-from training.models.patchcore import NearestVectors, PatchCore
+from training.models.patchcore import PatchCore
 from training.models.registry import ALGORITHMS as REGISTERED
 from training.models.registry import Algorithm, find_algorithm, plug_ins
 
@@ -577,19 +577,6 @@ def smooth(model: PatchCore, distances: np.ndarray) -> np.ndarray:
     return smoothing.at_grid(grid)[0].numpy()
 
 
-def sought(patches: np.ndarray, bank: np.ndarray, count: int) -> np.ndarray:
-    """Return what of a bank is near, the nearest first: the nearest of each group of vectors."""
-    size = max(len(bank), count)
-    group = min(64, size // count)
-    filling = np.repeat(bank[-1:], -size % group + size - len(bank), 0)
-    padded = np.concatenate([bank, filling])
-    squared = np.square(patches[:, None] - padded[None]).sum(2)
-    members = squared.reshape(len(patches), len(padded) // group, group)
-    lowest = members.min(2).argsort(1)[:, :count]
-    found: np.ndarray = lowest * group + np.take_along_axis(members.argmin(2), lowest, 1)
-    return found.clip(max=len(bank) - 1)
-
-
 @pytest.mark.parametrize(("components", "candidates", "side"), [(5, 1, 1), (2, 3, 1), (4, 3, 2)])
 def test_patchcore_seeks_along_its_first_components_and_measures_along_all_it_keeps(
     components: int, candidates: int, side: int
@@ -611,7 +598,7 @@ def test_patchcore_seeks_along_its_first_components_and_measures_along_all_it_ke
         grid = along.reshape(height // side, side, width // side, side, -1)
         blocks = grid.swapaxes(1, 2).reshape(-1, side**2, along.shape[1])
         middles = blocks.mean(1)[:, :components]
-        order = sought(middles, bank[:, :components], candidates + 1)
+        order = nearest_of_groups(middles, bank[:, :components], candidates + 1)
         measured = np.linalg.norm(blocks[:, :, None] - bank[order][:, None], axis=3)
         nearness = np.square(middles[:, None] - bank[order, :components]).sum(2)
         share = np.square(bank[:, :components]).sum(1).mean() / 2048
@@ -624,38 +611,6 @@ def test_patchcore_seeks_along_its_first_components_and_measures_along_all_it_ke
         assert found.anomaly_map[image].numpy() == pytest.approx(smooth(model, cells), rel=1e-3)
 
 
-def test_the_cells_of_a_block_share_what_is_near_its_middle_also_at_the_edge_of_odd_grids() -> None:
-    model = unfitted("patchcore", search_block=3)
-    assert isinstance(model, PatchCore)
-    height, width = model.grid
-    assert height % 3
-    patches = torch.arange(2.0 * height * width * 2).view(2, height * width, 2)
-    blocks = model.blocks(patches)
-    assert blocks.shape[1:] == (math.ceil(height / 3) * math.ceil(width / 3), 9, 2)
-    assert model.cells(blocks[..., 1]).equal(patches[..., 1])
-    corner = patches.unflatten(1, model.grid)[:, :3, :3].flatten(1, 2)
-    assert blocks[:, 0].equal(corner)
-    assert blocks[:, -1, -1].equal(patches[:, -1])
-
-
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 130, 300])
-def test_the_search_finds_the_nearest_vector_and_the_nearest_of_other_groups(
-    size: int, count: int
-) -> None:
-    generator = torch.Generator().manual_seed(size)
-    bank, patches = (torch.randn(n, 6, generator=generator) for n in (size, 400))
-    found = NearestVectors()(patches.unflatten(0, (2, 200)), bank, count)
-    assert found.shape == (2, 200, count)
-    vectors = found.flatten(0, 1).numpy()
-    distances = torch.cdist(patches.double(), bank.double()).numpy()
-    assert vectors[:, 0].tolist() == distances.argmin(1).tolist()
-    expected = sought(patches.double().numpy(), bank.double().numpy(), count)
-    # The last one fills its group up, and is found again after itself.
-    others = (expected != size - 1).all(1)
-    assert vectors[others].tolist() == expected[others].tolist()
-
-
 @pytest.mark.parametrize("candidates", [1, 2])
 def test_rounding_does_not_decide_between_two_vectors_that_are_equally_near(
     candidates: int,
@@ -663,14 +618,14 @@ def test_rounding_does_not_decide_between_two_vectors_that_are_equally_near(
     model = fitted("patchcore", search_components=2, search_candidates=candidates, search_block=1)
     assert isinstance(model, PatchCore)
     width = model.bank.shape[1]
-    patch = torch.zeros(1, 1, width)
+    patch = torch.zeros(1, width, 1, 1)
     bank = torch.zeros(candidates + 1, width)
     bank[0, 0], bank[1, 0], bank[1, 2] = 1.0, -1.0, 3.0  # alike but for a component not sought by
     if candidates == 2:
         bank[2, 2] = 5.0  # the nearest by these, and far away
 
     def distance(shift: float) -> float:
-        patch[0, 0, 0] = shift
+        patch[0, 0] = shift
         return float(model.measure(patch, bank)[0])
 
     assert distance(-1e-7) == pytest.approx(distance(1e-7), rel=0.01)
@@ -684,14 +639,13 @@ def test_of_the_candidates_the_one_nearest_along_all_components_counts() -> None
         "patchcore",
         search_components=1,
         search_candidates=2,
-        search_block=1,
         score="reweighted",
     )
     assert isinstance(model, PatchCore)
     bank = torch.zeros(3, model.bank.shape[1])
     bank[:, 0] = torch.tensor([0.0, 1.0, 2.0])
     bank[0, 1] = 5.0
-    distances, nearest = model.measure(torch.zeros(1, 1, bank.shape[1]), bank)
+    distances, nearest = model.measure(torch.zeros(1, bank.shape[1], 1, 1), bank)
     assert float(distances) == pytest.approx(1.0)
     assert int(nearest) == 1
 

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from edge.bundle.manifest import MapScore
 from edge.teaching.memory_bank import make_bank
+from training.components.cell_blocks import block_means, from_blocks, to_blocks
 from training.components.feature_extractor import FeatureExtractor
 from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.k_center_greedy import KCenterGreedy, Progress, ignore
+from training.components.nearest_vectors import NearestVectors
 from training.models.anomaly_model import Prediction, StatisticalModel
 from training.models.settings_checks import (
     light_variation,
@@ -31,9 +33,6 @@ _TOP_SHARE = 0.01
 
 # More principal components than there are.
 _ALL = 100_000
-
-# Bank vectors of which only the nearest is found.
-_GROUP = 64
 
 # Two vectors whose squared distances differ by less than this share of the bank's mean squared norm
 # are about equally near. Engines differ by about a thousandth of it.
@@ -168,13 +167,13 @@ class PatchCore(StatisticalModel):
 
     def judge(self, layers: list[Tensor]) -> Prediction:
         """Compare the patches of what ``pooled`` gives with the bank."""
-        patches = self.coordinates(layers)
-        distances, nearest = self.measure(patches, self.bank)
+        grid = self.coordinates(layers)
+        distances, nearest = self.measure(grid, self.bank)
         anomaly_map = self.smoothing.at_grid(distances.unflatten(1, self.grid))
         if self.settings.score == "map":
             highest = anomaly_map.flatten(1).topk(self.highest, dim=1).values
             return Prediction(highest.mean(1), anomaly_map)
-        return Prediction(self.image_score(patches, distances, nearest), anomaly_map)
+        return Prediction(self.image_score(_patches(grid), distances, nearest), anomaly_map)
 
     def embed(self, images: Tensor) -> Tensor:
         """Join locally aware patch features (section 3.1): ``(N, P, C)``."""
@@ -182,23 +181,26 @@ class PatchCore(StatisticalModel):
 
     def joined(self, layers: list[Tensor]) -> Tensor:
         """Return the patches of what ``pooled`` gives: ``(N, P, C)``."""
-        return _patches(torch.cat([self.enlarged(layer) for layer in layers], 1))
+        return _patches(self._side_by_side(layers))
 
     def coordinates(self, layers: list[Tensor]) -> Tensor:
-        """Return the patches around the bank's centre, ``(N, P, C or q)``.
+        """Return the grid of patches around the bank's centre, ``(N, C or q, h, w)``.
 
         Along components each layer is projected before it is enlarged: both are linear, and the
         deeper layers have fewer cells.
         """
         if not self.reduces:
-            return self.joined(layers) - self.bank_centre
+            return self._side_by_side(layers) - self.bank_centre[:, None, None]
         projections = self.axes.split([layer.shape[1] for layer in layers])
         projected = [
             F.conv2d(layer, axes.T[:, :, None, None])
             for layer, axes in zip(layers, projections, strict=True)
         ]
         along = reduce(torch.add, [self.enlarged(layer) for layer in projected])
-        return _patches(along) - self.bank_centre @ self.axes
+        return along - (self.bank_centre @ self.axes)[:, None, None]
+
+    def _side_by_side(self, layers: list[Tensor]) -> Tensor:
+        return torch.cat([self.enlarged(layer) for layer in layers], 1)
 
     def pooled(self, images: Tensor) -> list[Tensor]:
         """Return each layer's features, averaged with their eight neighbours (equation 2)."""
@@ -210,29 +212,30 @@ class PatchCore(StatisticalModel):
             return layer
         return F.interpolate(layer, size=self.grid, mode="bilinear", align_corners=False)
 
-    def measure(self, patches: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, grid: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
         """Return each patch's distance to the nearest vector (equation 6), and which that is.
 
         Args:
-            patches: ``(N, P, C or q)``.
+            grid: of patches, ``(N, C or q, h, w)``.
             bank: ``(K, C or q)``.
 
         Returns:
             Both ``(N, P)``.
         """
         if not self.reduces:
+            patches = _patches(grid)
             nearest = self.search(patches, bank, 1)[:, :, 0]
-            return _distances(patches, F.embedding(nearest, bank)), nearest
-        leading = slice(self.settings.search_components)
-        blocks = self.blocks(patches)
-        middles = blocks[..., leading].mean(2)
+            return (patches - F.embedding(nearest, bank)).square().sum(2).sqrt(), nearest
+        leading, side = slice(self.settings.search_components), self.settings.search_block
+        middles = _patches(block_means(grid[:, leading], side))
         # One more than counts: where it ties with the last that does, rounding decides which of the
         # two that is, and the distance must not depend on it.
         count = self.settings.search_candidates + 1
         found = self.search(middles, bank[:, leading], count)
+        patches = to_blocks(grid, side)
         norms = F.embedding(found, bank.square().sum(1, keepdim=True)).mT
-        products = blocks @ F.embedding(found, bank).mT
-        squared = blocks.square().sum(3, keepdim=True) + norms - 2.0 * products
+        products = patches @ F.embedding(found, bank).mT
+        squared = patches.square().sum(3, keepdim=True) + norms - 2.0 * products
         measured = squared.clamp(min=0.0).sqrt()
         shortest, which = measured[..., :-1].min(3)
         last = F.embedding(found[:, :, -2:], bank[:, leading])
@@ -241,34 +244,10 @@ class PatchCore(StatisticalModel):
         tie = 1.0 - gap / (_TIE * bank[:, leading].square().sum(1).mean())
         either = torch.minimum(shortest, measured[..., -1])
         distances = torch.lerp(shortest, either, tie.clamp(0.0, 1.0)[:, :, None])
-        return self.cells(distances), self.cells(found.gather(2, which.flatten(2)))
-
-    def blocks(self, patches: Tensor) -> Tensor:
-        """Return ``(N, P, C)`` patches by the square of cells that they lie in: ``(N, B, S, C)``.
-
-        Beyond the edge of the grid its last cells go on.
-        """
-        side = self.settings.search_block
-        if side == 1:
-            return patches[:, :, None]
-        height, width = (-(-length // side) for length in self.grid)
-        grid = patches.unflatten(1, self.grid)
-        for axis, (length, count) in enumerate(zip(self.grid, (height, width), strict=True), 1):
-            if missing := count * side - length:
-                last = grid.narrow(axis, length - 1, 1)
-                grid = torch.cat([grid, *[last] * missing], axis)
-        squares = grid.unflatten(2, (width, side)).unflatten(1, (height, side))
-        return squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-    def cells(self, values: Tensor) -> Tensor:
-        """Return values of ``blocks``, ``(N, B, S)``, by cell: ``(N, P)``."""
-        side = self.settings.search_block
-        if side == 1:
-            return values.flatten(1)
-        height, width = (-(-length // side) for length in self.grid)
-        squares = values.unflatten(2, (side, side)).unflatten(1, (height, width))
-        grid = squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        return grid[:, : self.grid[0], : self.grid[1]].flatten(1)
+        nearest = found.gather(2, which.flatten(2))
+        height, width = grid.shape[2:]
+        cells = [from_blocks(values, side, height, width) for values in (distances, nearest)]
+        return cells[0].flatten(1), cells[1].flatten(1)
 
     def image_score(self, patches: Tensor, distances: Tensor, nearest: Tensor) -> Tensor:
         """Return the re-weighted distance of the most distant patch, ``(N,)`` (equation 7)."""
@@ -297,53 +276,6 @@ class PatchCore(StatisticalModel):
         return torch.cat(nearest)
 
 
-def _distances(patches: Tensor, vectors: Tensor) -> Tensor:
-    """Return the distance of each pair of ``(..., C)``, without its last axis.
-
-    From the difference itself, not from the norms of the search: so it is exact where patch and
-    vector nearly agree.
-    """
-    return (patches - vectors).square().sum(-1).sqrt()
-
-
 def _patches(layer: Tensor) -> Tensor:
     """Return the vectors of ``(N, C, h, w)`` cells: ``(N, P, C)``."""
     return layer.flatten(2).transpose(1, 2)
-
-
-class NearestVectors(nn.Module):
-    """Finds vectors of a bank that are near."""
-
-    def forward(self, patches: Tensor, bank: Tensor, count: int) -> Tensor:
-        """Return which bank vectors are nearest to each patch, the nearest first.
-
-        ‖a − m‖² − ‖a‖² = ‖m‖² − 2 a·m: one matrix product with the norms as its bias, no
-        (N, P, K, C) broadcast. Of vectors that lie in one group only the nearest is found, so that
-        one pass over all values is enough; OpenVINO's own search for the lowest of all takes as
-        long as the product.
-
-        Args:
-            patches: ``(N, P, C)``.
-            bank: ``(K, C)``.
-            count: at least 1.
-
-        Returns:
-            ``(N, P, count) int64``; of a bank with fewer vectors the last one is there several
-            times.
-        """
-        size = max(len(bank), count)
-        group = min(_GROUP, size // count)
-        missing = -size % group + size - len(bank)
-        padded = torch.cat([bank, bank[-1:].expand(missing, -1)]) if missing else bank
-        values = patches @ (-2.0 * padded).T + padded.square().sum(1)
-        grouped = values.unflatten(2, (-1, group))
-        lowest = grouped.amin(3).topk(count, dim=2, largest=False)
-        # Rows of one table, which are copied whole: taken one by one, the members of the groups
-        # take OpenVINO a third of the time of the product.
-        images, places, of_place = grouped.shape[:3]
-        before = of_place * torch.arange(images * places, device=bank.device)
-        rows = lowest.indices + before.unflatten(0, (images, places, 1))
-        members = F.embedding(rows, grouped.flatten(0, 2))
-        number = torch.arange(float(group), device=bank.device)
-        which = torch.where(members == lowest.values[..., None], number, 0.0).amax(3).long()
-        return (lowest.indices * group + which).clamp(max=len(bank) - 1)
