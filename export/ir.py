@@ -30,7 +30,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _MAX_BATCH = 1024
 
 # Numbers from which a constant is worth storing in half the bytes.
-_TABLE = 2**14
+_TABLE = 1024
 
 # What may be lost by that, as a share: what 16 bits round a number of their range by.
 _ROUNDING = 2.0**-10
@@ -178,10 +178,10 @@ def store_floats_in_half(model: ov.Model) -> None:
         restored = opset13.convert(opset13.constant(half), ov.Type.f32)
         for reader in readers:
             rows = half.ndim == 2 and reader.get_node().get_type_name() == "Gather"
-            reader.replace_source_output((_rows_of(half) if rows else restored).output(0))
+            reader.replace_source_output((_make_row_table(half) if rows else restored).output(0))
 
 
-def _rows_of(half: NDArray[np.float16]) -> ov.Node:
+def _make_row_table(half: NDArray[np.float16]) -> ov.Node:
     """Return a table in 32 bits whose rows are gathered.
 
     It is stored in columns: so OpenVINO widens it when it compiles the model, and not each row

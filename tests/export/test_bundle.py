@@ -24,6 +24,7 @@ from edge.inspection.inspector import Inspector
 from edge.inspection.openvino_core import openvino_core
 from export.cli import main
 from export.engines import openvino_engine
+from tests.support.small_training import write_weights
 from training.checkpoint import load_checkpoint
 from training.cli import main as train_station
 
@@ -69,6 +70,28 @@ def test_the_gate_report_is_in_the_manifest(bundle: Path) -> None:
     assert gate.smallest_map_correlation > 0.9999
     assert gate.verdict_flips == 0.0
     assert gate.auroc_before == gate.auroc_after == 1.0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_patches_that_are_sought_together_are_measured_alike_by_every_engine(
+    tmp_path: Path, data: Path, precision: str
+) -> None:
+    fitted, output = tmp_path / "a.safetensors", tmp_path / "a.xml"
+    weights = write_weights(tmp_path / "small.safetensors")
+    words = ["fit", "--data", data, "--backbone", "small", "--weights", weights, "--no-report"]
+    words += ["--image-size", "160", "--set", "bank_size=100", "-o", fitted]
+    assert train_station(list(map(str, words))) == 0
+    (tmp_path / "good").mkdir()
+    for number, path in enumerate(sorted(data.glob("*/good/*.png"))):
+        shutil.copy(path, tmp_path / "good" / f"{number}.png")
+    asked = ["--precision", precision, "--calibrate-on", str(tmp_path / "good")]
+    lenient = ["--max-auroc-drop", "0.5", "--max-verdict-flips", "0.5"]
+    assert main([str(fitted), "-o", str(output), *asked, *lenient]) == 0
+    manifest = load_bundle(output).manifest
+    assert manifest.output.map_height * manifest.output.map_width > 256
+    gate = manifest.precision.gate
+    assert gate.smallest_map_correlation > (0.9999 if precision == "fp32" else 0.9)
+    assert gate.largest_score_difference < (1e-3 if precision == "fp32" else 0.3)
 
 
 def test_the_edge_gives_the_score_and_result_of_train_station_for_every_image(

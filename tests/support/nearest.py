@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 def nearest_of_groups(
     patches: NDArray[np.float64], bank: NDArray[np.float64], count: int
 ) -> NDArray[np.int64]:
-    """Return the nearest vectors of a bank, of each group of up to 64 only its nearest: indices."""
+    """Return the nearest vectors of a bank, of each of its 64 groups only the nearest: indices."""
     size = max(len(bank), count)
-    group = min(64, size // count)
+    group = max(1, size // max(64, count))
     filling = np.repeat(bank[-1:], -size % group + size - len(bank), 0)
     padded = np.concatenate([bank, filling])
     squared = np.square(patches[:, None] - padded[None]).sum(2)

@@ -573,7 +573,8 @@ def test_a_reduced_bank_keeps_its_share_of_variance_and_measures_along_its_compo
 
 def smooth(model: PatchCore, distances: np.ndarray) -> np.ndarray:
     grid = torch.from_numpy(distances.reshape(1, *model.grid)).float()
-    smoothing = GaussianSmoothing(model.grid, (SIDE, SIDE), model.settings.sigma)
+    image = (8 * model.grid[0], 8 * model.grid[1])
+    smoothing = GaussianSmoothing(model.grid, image, model.settings.sigma)
     return smoothing.at_grid(grid)[0].numpy()
 
 
@@ -581,8 +582,10 @@ def smooth(model: PatchCore, distances: np.ndarray) -> np.ndarray:
 def test_patchcore_seeks_along_its_first_components_and_measures_along_all_it_keeps(
     components: int, candidates: int, side: int
 ) -> None:
+    size = (SIDE, SIDE) if side == 1 else (160, 160)
     model = fitted(
         "patchcore",
+        batch(7, size=size),
         bank_size=64,
         search_components=components,
         search_candidates=candidates,
@@ -592,8 +595,8 @@ def test_patchcore_seeks_along_its_first_components_and_measures_along_all_it_ke
     axes, bank = model.axes.double().numpy(), model.bank.double().numpy()
     assert bank.shape[1] > components
     height, width = model.grid
-    found = predict(model, spotted(2))
-    for image, patches in enumerate(patchcore_vectors(spotted(2))):
+    found = predict(model, spotted(2, side=size[0]))
+    for image, patches in enumerate(patchcore_vectors(spotted(2, side=size[0]))):
         along = (patches - model.bank_centre.double().numpy()) @ axes
         grid = along.reshape(height // side, side, width // side, side, -1)
         blocks = grid.swapaxes(1, 2).reshape(-1, side**2, along.shape[1])

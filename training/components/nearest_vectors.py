@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Bank vectors of which only the nearest is found.
-_GROUP = 64
+# A bank is sought in so many groups: of each only the nearest vector is found.
+_GROUPS = 64
 
 
 class NearestVectors(nn.Module):
@@ -29,7 +29,7 @@ class NearestVectors(nn.Module):
             times.
         """
         size = max(len(bank), count)
-        group = min(_GROUP, size // count)
+        group = max(1, size // max(_GROUPS, count))
         missing = -size % group + size - len(bank)
         padded = torch.cat([bank, bank[-1:].expand(missing, -1)]) if missing else bank
         values = patches @ (-2.0 * padded).T + padded.square().sum(1)

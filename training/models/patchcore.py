@@ -34,6 +34,9 @@ _TOP_SHARE = 0.01
 # More principal components than there are.
 _ALL = 100_000
 
+# So many patches cost little enough to be sought each for itself.
+_ALONE = 256
+
 # Two vectors whose squared distances differ by less than this share of the bank's mean squared norm
 # are about equally near. Engines differ by about a thousandth of it.
 _TIE = 2.0**-11
@@ -54,7 +57,7 @@ class PatchCoreSettings:
             shortest of these distances counts. Of no account where ``variance`` is 1.
         search_block: side of the squares of cells whose nearest vectors are sought together, around
             the middle of their patches, which overlap and resemble each other. Of no account where
-            ``variance`` is 1.
+            there are no more than 256 cells, or ``variance`` is 1.
         score: ``map``, the mean of the highest hundredth of the smooth anomaly map, which is about
             what the smallest defect raises; or ``reweighted``, the paper's (equation 7), of the
             single most distant patch.
@@ -226,7 +229,9 @@ class PatchCore(StatisticalModel):
             patches = _patches(grid)
             nearest = self.search(patches, bank, 1)[:, :, 0]
             return (patches - F.embedding(nearest, bank)).square().sum(2).sqrt(), nearest
-        leading, side = slice(self.settings.search_components), self.settings.search_block
+        height, width = grid.shape[2:]
+        leading = slice(self.settings.search_components)
+        side = self.settings.search_block if height * width > _ALONE else 1
         middles = _patches(block_means(grid[:, leading], side))
         # One more than counts: where it ties with the last that does, rounding decides which of the
         # two that is, and the distance must not depend on it.
@@ -245,7 +250,6 @@ class PatchCore(StatisticalModel):
         either = torch.minimum(shortest, measured[..., -1])
         distances = torch.lerp(shortest, either, tie.clamp(0.0, 1.0)[:, :, None])
         nearest = found.gather(2, which.flatten(2))
-        height, width = grid.shape[2:]
         cells = [from_blocks(values, side, height, width) for values in (distances, nearest)]
         return cells[0].flatten(1), cells[1].flatten(1)
 
