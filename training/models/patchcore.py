@@ -249,7 +249,7 @@ class PatchCore(StatisticalModel):
         tie = 1.0 - gap / (_TIE * bank[:, leading].square().sum(1).mean())
         either = torch.minimum(shortest, measured[..., -1])
         distances = torch.lerp(shortest, either, tie.clamp(0.0, 1.0)[:, :, None])
-        nearest = found.gather(2, which.flatten(2))
+        nearest = found.gather(2, which)
         cells = [from_blocks(values, side, height, width) for values in (distances, nearest)]
         return cells[0].flatten(1), cells[1].flatten(1)
 
