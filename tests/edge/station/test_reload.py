@@ -106,8 +106,8 @@ def test_a_reload_takes_over_the_token_says_what_it_refuses_and_what_going_back_
         del station.settings["camera"]["queue_depth"]
         station.reload()
         wait_until(partial(reloaded, station, 3), "the change taken back")
-        said = [message for message in manager.received if message != "WATCHDOG=1"]
-        assert said[-1] == "READY=1\nSTATUS=inspecting"
+        notified = [message for message in manager.received if message != "WATCHDOG=1"]
+        assert notified[-1] == "READY=1\nSTATUS=inspecting"
 
         assert station.stop() == 0
 
