@@ -25,13 +25,12 @@ def not_stored(path: Path, what: str, error: OSError | sqlite3.Error) -> OutputN
         error: of the disk or of SQLite.
     """
     kind: type[OutputNotWritable] = NotStoredNow
+    step = "Check the disk, the folder and its owner."
     if isinstance(error, OSError):
         full = error.errno in _FULL
-        step = "Check the disk, the folder and its owner."
     else:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         full = code == sqlite3.SQLITE_FULL
-        step = "Check the disk, the folder and its owner."
         if code in _LOCKED:
             step = f"Another program has locked it; fuser -v {path} names it."
         elif is_damage(error):
