@@ -22,6 +22,9 @@ from edge.imaging.kernels import READ_BYTES_2D, kernel, part_of_kernel
 _BITS = 11
 _HALF = 1 << (2 * _BITS - 1)
 
+# Of indices without a sign, which are not asked each time whether they count from the end.
+_NEXT, _GREEN, _RED, _PIXEL = (np.uintp(step) for step in (1, 1, 2, 3))
+
 
 class AxisWeights(NamedTuple):
     """Which input pixels an axis' output pixels cover, and how much of each.
@@ -136,13 +139,13 @@ def _average_bgr(  # type: ignore[no-untyped-def]
         _weighted_rows(samples, top, left, y_count[y], y_first[y], y_weight[y], sums)
         for x in range(out.shape[1]):
             blue = green = red = np.int32(_HALF)
-            at = 3 * x_first[x]
+            at = np.uintp(3 * x_first[x])
             for k in range(x_count[x]):
                 w = x_weight[x, k]
                 blue += w * sums[at]
-                green += w * sums[at + 1]
-                red += w * sums[at + 2]
-                at += 3
+                green += w * sums[at + _GREEN]
+                red += w * sums[at + _RED]
+                at += _PIXEL
             out[y, x, 0] = blue >> (2 * _BITS)
             out[y, x, 1] = green >> (2 * _BITS)
             out[y, x, 2] = red >> (2 * _BITS)
@@ -157,8 +160,10 @@ def _average_grey(  # type: ignore[no-untyped-def]
         _weighted_rows(samples, top, left, y_count[y], y_first[y], y_weight[y], sums)
         for x in range(out.shape[1]):
             grey = np.int32(_HALF)
+            at = np.uintp(x_first[x])
             for k in range(x_count[x]):
-                grey += x_weight[x, k] * sums[x_first[x] + k]
+                grey += x_weight[x, k] * sums[at]
+                at += _NEXT
             value = grey >> (2 * _BITS)
             out[y, x, 0] = value
             out[y, x, 1] = value

@@ -119,8 +119,10 @@ def _extremes_and_sum(samples):  # type: ignore[no-untyped-def]
     total = 0
     for first in range(0, samples.shape[0], 65536):
         part = np.uint32(0)  # 65,536 samples of 255 fit
-        for k in range(first, min(first + 65536, samples.shape[0])):
-            sample = samples[k]
+        # By a slice of its own, whose indices start at 0: so many samples are read at once.
+        piece = samples[first : first + 65536]
+        for k in range(piece.shape[0]):
+            sample = piece[k]
             lowest = min(lowest, sample)
             highest = max(highest, sample)
             part += np.uint32(sample)
