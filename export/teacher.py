@@ -95,7 +95,7 @@ class TeacherNetwork(nn.Module):
         self, images: Tensor, axes: Tensor, centre: Tensor, bank: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return scores, maps and features of images."""
-        layers = self.model.pooled(images)
+        layers = self.model.extractor(images)
         buffers = {"model.axes": axes, "model.bank_centre": centre, "model.bank": bank}
         score, anomaly_map = torch.func.functional_call(self.head, buffers, (layers,))
         return score, anomaly_map, self.model.joined(layers)

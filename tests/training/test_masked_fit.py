@@ -49,7 +49,7 @@ def test_patchcore_learns_nothing_of_what_is_ignored() -> None:
     with torch.inference_mode():
         model.learn(images, counted)
         model.finish()
-        expected = model.coordinates(model.pooled(images[[0, 2]]))[:, :, :, :5]
+        expected = model.coordinates(model.extractor(images[[0, 2]]))[:, :, :, :5]
     assert len(model.bank) == 2 * 5 * model.grid[0]
     bank = model.bank[model.bank[:, 0].argsort()]
     rows = expected.movedim(1, -1).flatten(0, 2)

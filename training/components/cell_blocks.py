@@ -13,8 +13,9 @@ def to_blocks(grid: Tensor, side: int) -> Tensor:
         if missing := -grid.shape[axis] % side:
             last = grid.narrow(axis, grid.shape[axis] - 1, 1)
             grid = cat([grid, *[last] * missing], axis)
-    squares = grid.unflatten(3, (-1, side)).unflatten(2, (-1, side))
-    return squares.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
+    # Channels last before all else: so convolutions leave them, and whole vectors are moved.
+    squares = grid.permute(0, 2, 3, 1).unflatten(2, (-1, side)).unflatten(1, (-1, side))
+    return squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def from_blocks(values: Tensor, side: int, height: int, width: int) -> Tensor:

@@ -34,13 +34,16 @@ class NearestVectors(nn.Module):
         padded = torch.cat([bank, bank[-1:].expand(missing, -1)]) if missing else bank
         values = patches @ (-2.0 * padded).T + padded.square().sum(1)
         grouped = values.unflatten(2, (-1, group))
-        lowest = grouped.amin(3).topk(count, dim=2, largest=False)
+        # Side by side, which OpenVINO compares many of at once.
+        lowest, groups = (
+            found.mT for found in grouped.amin(3).mT.topk(count, dim=1, largest=False)
+        )
         # Rows of one table, which are copied whole: taken one by one, the members of the groups
         # take OpenVINO a third of the time of the product.
         images, places, of_place = grouped.shape[:3]
         before = of_place * torch.arange(images * places, device=bank.device)
-        rows = lowest.indices + before.unflatten(0, (images, places, 1))
+        rows = groups + before.unflatten(0, (images, places, 1))
         members = F.embedding(rows, grouped.flatten(0, 2))
         number = torch.arange(float(group), device=bank.device)
-        which = torch.where(members == lowest.values[..., None], number, 0.0).amax(3).long()
-        return (lowest.indices * group + which).clamp(max=len(bank) - 1)
+        which = torch.where(members == lowest[..., None], number, 0.0).amax(3).long()
+        return (groups * group + which).clamp(max=len(bank) - 1)

@@ -17,6 +17,7 @@ from training.components.feature_extractor import FeatureExtractor
 from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.k_center_greedy import KCenterGreedy, Progress, ignore
 from training.components.nearest_vectors import NearestVectors
+from training.components.projection import Projection
 from training.models.anomaly_model import Prediction, StatisticalModel
 from training.models.settings_checks import (
     light_variation,
@@ -96,6 +97,7 @@ class PatchCoreSettings:
 class PatchCore(StatisticalModel):
     """One memory bank for all positions, so a part may move in the image."""
 
+    mean_corrected = ("extractor", "projection")
     memory_settings = "--set buffer_size, --set bank_size or --image-size"
     extractor: FeatureExtractor
 
@@ -126,6 +128,7 @@ class PatchCore(StatisticalModel):
         shapes = extractor.feature_shapes(*image)
         self.grid = (shapes[0][1], shapes[0][2])
         self.width = sum(channels for channels, _, _ in shapes)
+        self.projection = Projection()
         self.pool = nn.AvgPool2d(3, stride=1, padding=1)
         self.smoothing = GaussianSmoothing(self.grid, image, settings.sigma)
         self.highest = max(1, round(_TOP_SHARE * self.grid[0] * self.grid[1]))
@@ -166,11 +169,11 @@ class PatchCore(StatisticalModel):
         return self._core_set.picks
 
     def forward(self, images: Tensor) -> Prediction:
-        return self.judge(self.pooled(images))
+        return self.judge(self.extractor(images))
 
-    def judge(self, layers: list[Tensor]) -> Prediction:
-        """Compare the patches of what ``pooled`` gives with the bank."""
-        grid = self.coordinates(layers)
+    def judge(self, features: list[Tensor]) -> Prediction:
+        """Compare the patches of what the extractor gives with the bank."""
+        grid = self.coordinates(features)
         distances, nearest = self.measure(grid, self.bank)
         anomaly_map = self.smoothing.at_grid(distances.unflatten(1, self.grid))
         if self.settings.score == "map":
@@ -180,40 +183,35 @@ class PatchCore(StatisticalModel):
 
     def embed(self, images: Tensor) -> Tensor:
         """Join locally aware patch features (section 3.1): ``(N, P, C)``."""
-        return self.joined(self.pooled(images))
+        return self.joined(self.extractor(images))
 
-    def joined(self, layers: list[Tensor]) -> Tensor:
-        """Return the patches of what ``pooled`` gives: ``(N, P, C)``."""
-        return _patches(self._side_by_side(layers))
+    def joined(self, features: list[Tensor]) -> Tensor:
+        """Return the patches of what the extractor gives: ``(N, P, C)``."""
+        return _patches(self._side_by_side(features))
 
-    def coordinates(self, layers: list[Tensor]) -> Tensor:
+    def coordinates(self, features: list[Tensor]) -> Tensor:
         """Return the grid of patches around the bank's centre, ``(N, C or q, h, w)``.
 
-        Along components each layer is projected before it is enlarged: both are linear, and the
+        Along components each layer is projected before it is averaged and enlarged, which are as
+        linear: so a projection reads the eight bits in which a quantized layer comes, and the
         deeper layers have fewer cells.
         """
         if not self.reduces:
-            return self._side_by_side(layers) - self.bank_centre[:, None, None]
-        projections = self.axes.split([layer.shape[1] for layer in layers])
-        projected = [
-            F.conv2d(layer, axes.T[:, :, None, None])
-            for layer, axes in zip(layers, projections, strict=True)
-        ]
-        along = reduce(torch.add, [self.enlarged(layer) for layer in projected])
+            return self._side_by_side(features) - self.bank_centre[:, None, None]
+        axes = self.axes.split([feature.shape[1] for feature in features])
+        layers = [self.projection(*pair) for pair in zip(features, axes, strict=True)]
+        along = reduce(torch.add, [self.pooled(layer) for layer in layers])
         return along - (self.bank_centre @ self.axes)[:, None, None]
 
-    def _side_by_side(self, layers: list[Tensor]) -> Tensor:
-        return torch.cat([self.enlarged(layer) for layer in layers], 1)
+    def _side_by_side(self, features: list[Tensor]) -> Tensor:
+        return torch.cat([self.pooled(feature) for feature in features], 1)
 
-    def pooled(self, images: Tensor) -> list[Tensor]:
-        """Return each layer's features, averaged with their eight neighbours (equation 2)."""
-        return [self.pool(feature) for feature in self.extractor(images)]
-
-    def enlarged(self, layer: Tensor) -> Tensor:
-        """Return a layer in as many cells as the first one has."""
-        if layer.shape[2:] == self.grid:
-            return layer
-        return F.interpolate(layer, size=self.grid, mode="bilinear", align_corners=False)
+    def pooled(self, layer: Tensor) -> Tensor:
+        """Return a layer averaged with its eight neighbours (equation 2), in the grid's cells."""
+        averaged = self.pool(layer)
+        if averaged.shape[2:] == self.grid:
+            return averaged
+        return F.interpolate(averaged, size=self.grid, mode="bilinear", align_corners=False)
 
     def measure(self, grid: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
         """Return each patch's distance to the nearest vector (equation 6), and which that is.
