@@ -17,7 +17,8 @@ def test_the_search_finds_the_nearest_vector_and_the_nearest_of_other_groups(
 ) -> None:
     generator = torch.Generator().manual_seed(size)
     bank, patches = (torch.randn(n, 6, generator=generator) for n in (size, 400))
-    found = NearestVectors()(patches.unflatten(0, (2, 200)), bank, count)
+    grid = patches.unflatten(0, (2, 10, 20)).permute(0, 3, 1, 2)
+    found = NearestVectors()(grid, bank, count)
     assert found.shape == (2, 200, count)
     vectors = found.flatten(0, 1).numpy()
     distances = torch.cdist(patches.double(), bank.double()).numpy()

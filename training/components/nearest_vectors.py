@@ -11,29 +11,30 @@ _GROUPS = 64
 class NearestVectors(nn.Module):
     """Finds vectors of a bank that are near."""
 
-    def forward(self, patches: Tensor, bank: Tensor, count: int) -> Tensor:
+    def forward(self, grid: Tensor, bank: Tensor, count: int) -> Tensor:
         """Return which bank vectors are nearest to each patch, the nearest first.
 
         ‖a − m‖² − ‖a‖² = ‖m‖² − 2 a·m: one matrix product with the norms as its bias, no
-        (N, P, K, C) broadcast. Of vectors that lie in one group only the nearest is found, so that
+        (N, P, K, C) broadcast. It is written as a convolution, which OpenVINO computes in eight
+        bits in half the time. Of vectors that lie in one group only the nearest is found, so that
         one pass over all values is enough; OpenVINO's own search for the lowest of all takes as
         long as the product.
 
         Args:
-            patches: ``(N, P, C)``.
+            grid: of patches, ``(N, C, h, w)``.
             bank: ``(K, C)``.
             count: at least 1.
 
         Returns:
-            ``(N, P, count) int64``; of a bank with fewer vectors the last one is there several
+            ``(N, P, count) int64``, row by row of the grid; of a bank with fewer vectors the last one is there several
             times.
         """
         size = max(len(bank), count)
         group = max(1, size // max(_GROUPS, count))
         missing = -size % group + size - len(bank)
         padded = torch.cat([bank, bank[-1:].expand(missing, -1)]) if missing else bank
-        values = patches @ (-2.0 * padded).T + padded.square().sum(1)
-        grouped = values.unflatten(2, (-1, group))
+        values = F.conv2d(grid, (-2.0 * padded)[:, :, None, None], padded.square().sum(1))
+        grouped = values.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (-1, group))
         # Side by side, which OpenVINO compares many of at once.
         lowest, groups = (
             found.mT for found in grouped.amin(3).mT.topk(count, dim=1, largest=False)

@@ -225,12 +225,12 @@ class PatchCore(StatisticalModel):
         """
         if not self.reduces:
             patches = _patches(grid)
-            nearest = self.search(patches, bank, 1)[:, :, 0]
+            nearest = self.search(grid, bank, 1)[:, :, 0]
             return (patches - F.embedding(nearest, bank)).square().sum(2).sqrt(), nearest
         height, width = grid.shape[2:]
         leading = slice(self.settings.search_components)
         side = self.settings.search_block if height * width > _ALONE else 1
-        middles = _patches(block_means(grid[:, leading], side))
+        middles = block_means(grid[:, leading], side)
         # One more than counts: where it ties with the last that does, rounding decides which of the
         # two that is, and the distance must not depend on it.
         count = self.settings.search_candidates + 1
@@ -242,7 +242,7 @@ class PatchCore(StatisticalModel):
         measured = squared.clamp(min=0.0).sqrt()
         shortest, which = measured[..., :-1].min(3)
         last = F.embedding(found[:, :, -2:], bank[:, leading])
-        sought = (middles[:, :, None] - last).square().sum(3)
+        sought = (_patches(middles)[:, :, None] - last).square().sum(3)
         gap = sought[:, :, 1] - sought[:, :, 0]
         tie = 1.0 - gap / (_TIE * bank[:, leading].square().sum(1).mean())
         either = torch.minimum(shortest, measured[..., -1])
