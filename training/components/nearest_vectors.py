@@ -26,8 +26,8 @@ class NearestVectors(nn.Module):
             count: at least 1.
 
         Returns:
-            ``(N, P, count) int64``, row by row of the grid; of a bank with fewer vectors the last one is there several
-            times.
+            ``(N, P, count) int64``, row by row of the grid; of a bank with fewer vectors the last
+            one is there several times.
         """
         size = max(len(bank), count)
         group = max(1, size // max(_GROUPS, count))
