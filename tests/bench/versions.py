@@ -77,7 +77,8 @@ def _timed(checkout: Path, bundle: str, processes: ExitStack) -> "partial[None]"
 def _inspect(asked: IO[str], answers: IO[str]) -> None:
     asked.write(f"{FRAMES}\n")
     asked.flush()
-    answers.readline()
+    if answers.readline().strip() != "done":
+        raise SystemExit("A process ended while it was timed.")
 
 
 if __name__ == "__main__":
