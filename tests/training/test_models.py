@@ -637,6 +637,20 @@ def test_rounding_does_not_decide_between_two_vectors_that_are_equally_near(
     assert distance(-0.1) == pytest.approx((0.9**2 + 9) ** 0.5)
 
 
+def test_rounding_does_not_measure_a_patch_that_the_bank_holds() -> None:
+    """As of a saturated corner: what is left when two large numbers are subtracted is rounding."""
+    model = fitted("patchcore")
+    assert isinstance(model, PatchCore)
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(64, model.bank.shape[1], generator=generator)
+    grid = bank[:49].T.reshape(1, -1, 7, 7)
+    length = float(bank.square().sum(1).sqrt().max())
+    exact = model.measure(grid.double(), bank.double())[0].numpy()
+    assert exact.max() < 0.002 * length
+    found = model.measure(grid, bank)[0].numpy()
+    assert found == pytest.approx(exact, abs=1e-5 * length)
+
+
 def test_of_the_candidates_the_one_nearest_along_all_components_counts() -> None:
     model = fitted(
         "patchcore",

@@ -32,6 +32,10 @@ _ROWS = 1024
 # Of the cells of the anomaly map, those whose mean is the score.
 _TOP_SHARE = 0.01
 
+# A patch that lies in a vector of the bank is as far from it as this share of its squared norm: of
+# what is left of such numbers when they are subtracted, engines keep other digits.
+_ALIKE = 2.0**-18
+
 # More principal components than there are.
 _ALL = 100_000
 
@@ -238,8 +242,9 @@ class PatchCore(StatisticalModel):
         patches = to_blocks(grid, side)
         norms = F.embedding(found, bank.square().sum(1, keepdim=True)).mT
         products = patches @ F.embedding(found, bank).mT
-        squared = patches.square().sum(3, keepdim=True) + norms - 2.0 * products
-        measured = squared.clamp(min=0.0).sqrt()
+        lengths = patches.square().sum(3, keepdim=True)
+        squared = lengths + norms - 2.0 * products
+        measured = torch.maximum(squared, _ALIKE * lengths).sqrt()
         shortest, which = measured[..., :-1].min(3)
         last = F.embedding(found[:, :, -2:], bank[:, leading])
         sought = (_patches(middles)[:, :, None] - last).square().sum(3)
