@@ -73,6 +73,7 @@ NOT_RUN_PROGRAMS = {
     "cp": "copies into /etc",
     "createdb": "needs a PostgreSQL; tests/support/postgres.py makes databases in one",
     "createuser": "needs a PostgreSQL; tests/support/postgres.py runs one",
+    "git": "needs the history, which a release does not have",
     "ln": "changes /opt",
     "mosquitto": "serves until it is ended; tests/support/broker.py starts it",
     "mosquitto_pub": "needs a station that runs; tests/edge/station/test_handshake.py publishes it",
