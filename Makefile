@@ -120,7 +120,8 @@ powercut: packages $(DEV)/installed
 # SEED=17 STATIONS=1 DAYS=3 is always the same story; MUTATIONS=1 breaks the product on purpose.
 simulate: packages $(DEV)/installed
 	OMP_NUM_THREADS=1 $(DEV)/bin/python -m tests.simulation --seed $(or $(SEED),1) \
-		--stations $(or $(STATIONS),20) --days $(or $(DAYS),1) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MUTATIONS),--mutations)
+		--stations $(or $(STATIONS),20) --days $(or $(DAYS),1) $(if $(PARTS),--parts $(PARTS)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(MUTATIONS),--mutations)
 
 # The frame path in figures, on this machine; run it alone.
 bench: packages $(DEV)/installed

@@ -5,8 +5,9 @@ of a package does not have for them.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
 from tests.simulation.plan import make_plan
@@ -28,15 +29,22 @@ def run_seeds(
         parts: of a day.
         until_s: no seed begins later, by ``clock_s``; None lets all of them begin.
     """
+    begun: deque[tuple[str, Future[Outcome]]] = deque()
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for first in range(0, len(seeds), 4 * processes):
-            some = seeds[first : first + 4 * processes]
+        for seed in seeds:
             if until_s is not None and clock_s() > until_s:
-                return
-            count = len(some)
-            outcomes = pool.map(_run_seed, some, [days] * count, [parts] * count)
-            yield from zip(some, outcomes, strict=True)
+                break
+            begun.append((seed, pool.submit(run_seed, seed, days, parts)))
+            if len(begun) > 2 * processes:  # the others have something to do meanwhile
+                yield _ended(begun.popleft())
+        while begun:
+            yield _ended(begun.popleft())
 
 
-def _run_seed(seed: str, days: int, parts: int) -> Outcome:
+def run_seed(seed: str, days: int, parts: int) -> Outcome:
     return run_plan(make_plan(seed, days, parts))
+
+
+def _ended(begun: "tuple[str, Future[Outcome]]") -> tuple[str, Outcome]:
+    seed, future = begun
+    return seed, future.result()
