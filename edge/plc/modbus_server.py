@@ -26,8 +26,9 @@ MAX_PDU_BYTES = 253
 ANY_UNIT = (0, 255)
 # Reading and writing of bits and registers; whatever else there is, is no business of this table.
 FUNCTIONS = frozenset({1, 2, 3, 4, 5, 6, 15, 16, 22, 23})
+WRITES = frozenset({5, 6, 15, 16, 22, 23})
 # Exception codes.
-UNKNOWN_FUNCTION, OUTSIDE, WRONG_VALUE, UNKNOWN_UNIT = 0x01, 0x02, 0x03, 0x0B
+UNKNOWN_FUNCTION, OUTSIDE, WRONG_VALUE, BUSY, UNKNOWN_UNIT = 0x01, 0x02, 0x03, 0x06, 0x0B
 COIL_VALUES = (b"\x00\x00", b"\xff\x00")
 # A connection without a request for so long is dead; a new one may replace it sooner.
 SILENT_S = 60.0
@@ -59,8 +60,11 @@ class Registers(Protocol):
     def read(self, function: int, address: int, count: int) -> list[int] | None:
         """Return what a function code reads there; None outside of the table."""
 
-    def write(self, function: int, address: int, values: list[int]) -> bool:
-        """Write; False, and nothing written, where a master may not."""
+    def may_write(self, master: str) -> bool:
+        """Tell whether the master at this address may write now."""
+
+    def write(self, function: int, address: int, values: list[int], master: str) -> bool:
+        """Write for the master at this address; False outside of the table, and nothing written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,31 +183,18 @@ class ModbusServer:
                 one.close()
             await asyncio.sleep(0)
 
-    async def answer(self, frame: bytes, unit: int, transaction: int) -> bytes:
+    async def answer(self, frame: bytes, unit: int, transaction: int, master: str) -> bytes:
         """Return the whole response to one request.
 
         Args:
             frame: function code and data.
+            master: address of who asks.
         """
         self.counts.requests += 1
-        response = await self._response(frame, unit)
+        response = await self._response(frame, unit, master)
         self.counts.exceptions += bool(response.function_code & 0x80)
         content = bytes([response.function_code]) + response.encode()
         return HEADER.pack(transaction, 0, len(content) + 1, unit) + content
-
-    async def async_getValues(  # noqa: N802 - as pymodbus' requests call it
-        self, unit: int, function: int, address: int, count: int = 1
-    ) -> Any:
-        """Read, for a request of pymodbus."""
-        found = self._registers.read(function, address, count)
-        return self._library.code(OUTSIDE) if found is None else found
-
-    async def async_setValues(  # noqa: N802 - as pymodbus' requests call it
-        self, unit: int, function: int, address: int, values: list[int]
-    ) -> Any:
-        """Write, for a request of pymodbus."""
-        written = self._registers.write(function, address, list(values))
-        return None if written else self._library.code(OUTSIDE)
 
     def place_for(self, connection: "_Connection") -> bool:
         """Take a connection in, if need be for one that is silent."""
@@ -231,7 +222,7 @@ class ModbusServer:
             self._connections.remove(connection)
             self.counts.connected = len(self._connections)
 
-    async def _response(self, frame: bytes, unit: int) -> Any:
+    async def _response(self, frame: bytes, unit: int, master: str) -> Any:
         function = frame[0]
         if unit not in self._units:
             return self._library.refusal(function, UNKNOWN_UNIT)
@@ -243,7 +234,10 @@ class ModbusServer:
         # A request that reads and writes does neither where it may not do both.
         if function == 23 and not self._readable(request):
             return self._library.refusal(function, OUTSIDE)
-        return await request.datastore_update(self, unit)
+        if function in WRITES and not self._registers.may_write(master):
+            return self._library.refusal(function, BUSY)
+        table = _TableOf(master, self._registers, self._library.code(OUTSIDE))
+        return await request.datastore_update(table, unit)
 
     def _readable(self, request: Any) -> bool:
         return self._registers.read(23, request.read_address, request.read_count) is not None
@@ -255,6 +249,27 @@ class ModbusServer:
                 one.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _TableOf:
+    """The registers as requests of pymodbus read and write them, for one master."""
+
+    master: str
+    registers: Registers
+    outside: Any
+
+    async def async_getValues(  # noqa: N802 - as pymodbus' requests call it
+        self, unit: int, function: int, address: int, count: int = 1
+    ) -> Any:
+        found = self.registers.read(function, address, count)
+        return self.outside if found is None else found
+
+    async def async_setValues(  # noqa: N802 - as pymodbus' requests call it
+        self, unit: int, function: int, address: int, values: list[int]
+    ) -> Any:
+        written = self.registers.write(function, address, list(values), self.master)
+        return None if written else self.outside
+
+
 class _Connection(asyncio.Protocol):
     """One master: frames in, answers out, in order."""
 
@@ -263,6 +278,7 @@ class _Connection(asyncio.Protocol):
         self.has_asked = False
         self._server = server
         self._received = bytearray()
+        self._master = ""
         self._transport: asyncio.Transport | None = None
         self._rate = TokenBucket(60 * server.requests_per_s, server.requests_per_s)
         self._answering: asyncio.Task[None] | None = None
@@ -272,6 +288,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
         connected = transport.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._master = str((transport.get_extra_info("peername") or ("?",))[0])
         if not self._server.place_for(self):
             transport.abort()
 
@@ -305,6 +322,6 @@ class _Connection(asyncio.Protocol):
                 await asyncio.sleep(RATE_POLL_S)
                 transport.resume_reading()
             self.heard_ns, self.has_asked = self._server.clock_ns(), True
-            transport.write(await self._server.answer(frame, unit, transaction))
+            transport.write(await self._server.answer(frame, unit, transaction, self._master))
             if transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
                 self.close()

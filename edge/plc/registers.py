@@ -160,6 +160,7 @@ class RejectionCode(IntEnum):
     MALFORMED = 6
     OVERLOADED = 7
     NO_TRIGGERS = 8
+    ID_REUSED = 9
 
 
 REJECTION_MEANINGS = {
@@ -172,6 +173,7 @@ REJECTION_MEANINGS = {
     RejectionCode.MALFORMED: "the part id is not valid text",
     RejectionCode.OVERLOADED: "too many messages were waiting; the part is not recorded",
     RejectionCode.NO_TRIGGERS: "every frame is a part; triggers are not used",
+    RejectionCode.ID_REUSED: "the last id came again with another part id",
 }
 
 RESULT_CODES = {Result.OK: 1, Result.NOK: 2, Result.NOT_DECIDABLE: 3, Result.ERROR: 4}

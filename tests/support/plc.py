@@ -21,8 +21,10 @@ class Plc:
         command: what the next write holds, by name.
     """
 
-    def __init__(self, port: int, order: Order = Order()) -> None:
-        self.client = ModbusTcpClient("127.0.0.1", port=port, timeout=20)
+    def __init__(self, port: int, order: Order = Order(), address: str = "127.0.0.1") -> None:
+        self.client = ModbusTcpClient(
+            "127.0.0.1", port=port, timeout=20, source_address=(address, 0)
+        )
         self.command: dict[str, int | bytes] = {one.name: 0 for one in table.COMMAND}
         self.command["part_id"] = b""
         self._order = order

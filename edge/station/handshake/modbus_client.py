@@ -99,7 +99,7 @@ class ModbusClientThread(ModbusLink):
         if words[_HEARTBEAT] == self._stale_heartbeat:
             return
         self._stale_heartbeat = None
-        self.write(_WRITE_REGISTERS, 0, words)
+        self.write(_WRITE_REGISTERS, 0, words, self._plc.host)
 
     def _write_status(self) -> None:
         self._changed.clear()  # before it is read: what changes now is written next time

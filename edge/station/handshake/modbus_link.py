@@ -20,6 +20,9 @@ from edge.token_bucket import TokenBucket
 log = logging.getLogger(__name__)
 
 MASTER_AWAY = "modbus_master_away"
+SECOND_MASTER = "modbus_second_master"
+# A second master counts as gone after so long without a write that was refused.
+SECOND_GONE_NS = 10_000_000_000
 HEARTBEAT_NS = 500_000_000
 # Of a master that comes and goes; the reason of the station is right all the same.
 REPORTS_PER_MINUTE = 10
@@ -95,15 +98,29 @@ class ModbusLink(ABC):
         self._master = False
         self._beat_ns = time.monotonic_ns()
         self._reports = TokenBucket(REPORTS_PER_MINUTE)
+        self._refusals = TokenBucket(REPORTS_PER_MINUTE)
+        self._refused: tuple[str, str] | None = None  # who was, and who is the master
+        self._refused_ns = 0
         log.info("Modbus at %s, unit %d", address, settings.unit)
 
     @abstractmethod
     def run(self, ending: Callable[[], bool]) -> None:
         """Serve or visit the master until the station ends; the body of the thread."""
 
-    def write(self, function: int, address: int, values: list[int]) -> bool:
-        """Take what the master has written; False where it may not."""
-        written = self._port.write(function, address, values)
+    def may_write(self, master: str) -> bool:
+        """Tell whether a master may write: none, while the heartbeat of another one changes."""
+        leading = self._port.master
+        if leading is None or leading == master:
+            return True
+        self._refused_ns = time.monotonic_ns()
+        if self._refused != (master, leading):
+            self._refused = (master, leading)
+            self._report_second_master(master, leading)
+        return False
+
+    def write(self, function: int, address: int, values: list[int], master: str) -> bool:
+        """Take what the master has written; False outside of the table."""
+        written = self._port.write(function, address, values, master)
         self._watch_master()  # before its trigger, which may come in the same write
         for message in self._port.read_messages():
             if not self._services.put(message):
@@ -137,6 +154,9 @@ class ModbusLink(ABC):
         self._watch_master()
         self._port.set_missing(self._services.handshake.missing)
         now_ns = time.monotonic_ns()
+        if self._refused is not None and now_ns - self._refused_ns > SECOND_GONE_NS:
+            self._refused = None
+            self._services.health.set(SECOND_MASTER, False)
         if now_ns >= self._beat_ns:
             self._port.beat()
             self._beat_ns = max(self._beat_ns + HEARTBEAT_NS, now_ns)
@@ -156,9 +176,22 @@ class ModbusLink(ABC):
         if not self._reports.try_consume(time.monotonic_ns()):
             return  # one that comes and goes would fill log and journal
         if there:
-            log.info("the Modbus master is connected")
-            event = Event("modbus_master_back", Severity.INFO, "the master is connected")
+            text = f"the Modbus master at {self._port.master} is connected"
+            log.info("%s", text)
+            event = Event("modbus_master_back", Severity.INFO, text)
         else:
             log.warning("%s", detail)
             event = Event(MASTER_AWAY, Severity.WARNING, detail)
         services.record_event(event)
+
+    def _report_second_master(self, master: str, leading: str) -> None:
+        detail = (
+            f"{master} writes commands while {leading} is the master, and is refused. Only one PLC "
+            "may command this station: find out who it is, and stop it."
+        )
+        self._services.health.set(SECOND_MASTER, True, detail)
+        if not self._refusals.try_consume(time.monotonic_ns()):
+            return
+        log.warning("Modbus: %s", detail)
+        data = {"refused": master, "master": leading}
+        self._services.record_event(Event(SECOND_MASTER, Severity.WARNING, detail, data))

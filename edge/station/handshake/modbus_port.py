@@ -50,12 +50,14 @@ class LastTrigger:
 
     Attributes:
         number: as the master counts.
+        part_id: that came with it; empty for none.
         key: under which the station knows it; None of one that it never got.
         rejection: None while nothing is known.
         result: once there is one.
     """
 
     number: int
+    part_id: str = ""
     key: str | None = None
     rejection: RejectionCode | None = None
     exposed: bool = False
@@ -67,6 +69,8 @@ class ModbusPort:
 
     One result stands at a time, until the master acknowledges its number or its hold is over; the
     next one waits until ``ack`` has fallen, so that ``result_valid`` is seen to fall between them.
+    The registers have one master at a time: two would count their triggers alike, and one of them
+    would take the other's result for that of its own part.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class ModbusPort:
         self._beats = 0
         self._triggers = 0
         self._heard_ns: int | None = None  # the master's heartbeat changed
+        self._master: str | None = None  # address of who commanded last
         self._status = tuple[int, ...]()
         self._on_change: Callable[[], None] = _nobody_waits
         self._on_trigger_refused: Callable[[int], None] = _nobody_asks
@@ -206,8 +211,12 @@ class ModbusPort:
         with self._lock:
             return _slice(self._command, address, count)
 
-    def write(self, function: int, address: int, values: list[int]) -> bool:
-        """Write into the command block; False, and nothing written, outside of it."""
+    def write(self, function: int, address: int, values: list[int], master: str) -> bool:
+        """Write into the command block; False, and nothing written, outside of it.
+
+        Args:
+            master: address of who writes; another one than before begins anew, as with ``reset``.
+        """
         with self._lock:
             if function in _COIL_FUNCTIONS:
                 if not values or address + len(values) > table.BITS_PER_WORD:
@@ -220,7 +229,7 @@ class ModbusPort:
                 return False
             before = tuple(self._command)
             self._command[address : address + len(values)] = values
-            self._commanded(before)
+            self._commanded(before, master)
             self._show()
             return True
 
@@ -256,6 +265,12 @@ class ModbusPort:
             self._command[0] = 0
             self._show()
             return False
+
+    @property
+    def master(self) -> str | None:
+        """Address of the master whose heartbeat changes; None without one."""
+        with self._lock:
+            return self._master if self._heard_ns is not None else None
 
     def beat(self) -> None:
         """Count the station's own heartbeat up."""
@@ -305,9 +320,14 @@ class ModbusPort:
             self._missed += 1
             self._latched |= table.RESULT_MISSED.mask
 
-    def _commanded(self, before: tuple[int, ...]) -> None:
+    def _commanded(self, before: tuple[int, ...], master: str) -> None:
         control, rose = self._command[0], self._command[0] & ~before[0]
-        if self._value("master_heartbeat") != before[1]:
+        beats = self._value("master_heartbeat") != before[1]
+        if (beats or rose) and master != self._master:
+            if self._master is not None and self._accepts_triggers:
+                self._reset()  # its numbers are not those of the one before
+            self._master = master
+        if beats:
             self._heard_ns = self._clock_ns()
         if rose & table.RESET.mask:
             self._reset()
@@ -336,19 +356,23 @@ class ModbusPort:
 
     def _on_trigger(self) -> None:
         number, last = self._value("trigger_id"), self._last
-        if last is not None and last.number == number:  # the same part, never a second one
-            if last.result is not None and last.result.part.number not in self._standing:
-                self._again = last.result
-            return
+        part_id = self._text("part_id")
+        reused = False
+        if last is not None and last.number == number:
+            reused = bool(part_id and last.part_id and part_id != last.part_id)
+            if not reused:  # the same part, never a second one
+                if last.result is not None and last.result.part.number not in self._standing:
+                    self._again = last.result
+                return
+            self._withdraw(number)
         self._again = None
         self._triggers += 1
-        self._last = last = LastTrigger(number=number)
-        part_id = self._text("part_id")
+        self._last = last = LastTrigger(number=number, part_id=part_id or "")
         if not self._accepts_triggers:
             code = RejectionCode.NO_TRIGGERS if self._leads else RejectionCode.NOT_LEADER
             self._refuse(last, code)
-        elif part_id is None:
-            self._refuse(last, RejectionCode.MALFORMED)
+        elif part_id is None or reused:
+            self._refuse(last, RejectionCode.ID_REUSED if reused else RejectionCode.MALFORMED)
             self._on_trigger_refused(self._clock_ns())
         else:
             # Of its own: a PLC that starts anew counts from the beginning.
@@ -366,6 +390,14 @@ class ModbusPort:
                     port="modbus",
                 )
             )
+
+    def _withdraw(self, number: int) -> None:
+        """Show no result of an id that two parts claim."""
+        self._asked = {key: one for key, one in self._asked.items() if one != number}
+        self._forgotten |= {part for part, one in self._in_flight.items() if one == number}
+        for result in tuple(self._standing.values()):
+            if result.trigger == number:
+                self._miss(result)
 
     def _value(self, name: str) -> int:
         one = table.named(table.COMMAND, name)

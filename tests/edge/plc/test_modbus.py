@@ -179,6 +179,39 @@ def test_a_master_whose_heartbeat_stops_takes_ready_away_until_it_is_back(
     assert "modbus_master_away" in station.log
 
 
+def test_a_second_master_reads_is_refused_and_named_and_takes_over_with_ids_of_its_own(
+    station: Station, plc: Plc
+) -> None:
+    first = plc.inspect(51, "first")
+    before = len(station.verdicts())
+    with Plc(station.port, address="127.0.0.2") as second:
+        # It counts its parts as the first one does, and would take the result of that part.
+        words = second.words(control=table.TRIGGER.mask, trigger_id=51, part_id=b"second")
+        answers = (
+            second.client.write_registers(0, words, device_id=1),
+            second.client.write_register(5, 1, device_id=1),
+            second.client.write_coil(1, True, device_id=1),
+            second.client.mask_write_register(address=0, or_mask=4, device_id=1),
+            second.client.readwrite_registers(
+                read_address=100, read_count=1, write_address=1, values=[7], device_id=1
+            ),
+        )
+        plc.write()
+        assert [one.exception_code for one in answers] == [6] * 5
+        assert second.read()["taken_id"] == 51 and not second.read()["result_valid"]
+        assert "127.0.0.2 writes commands while 127.0.0.1 is the master" in station.log
+        assert "modbus_second_master" in station.log
+
+        deadline_s = time.monotonic() + GENEROUS_S
+        while second.client.write_registers(0, second.words(control=0), device_id=1).isError():
+            assert time.monotonic() < deadline_s  # until the first one is silent
+            time.sleep(0.05)
+        own = second.inspect(51, "second")
+    assert own["result_part_id"] == "second" and own["seq"] != first["seq"]
+    assert [one["part_id"] for one in station.verdicts()[before:]] == ["second"]
+    time.sleep(1.6)  # and so it goes on with the first one
+
+
 def test_what_a_master_may_not_do_is_answered_with_the_exception_of_the_specification(
     plc: Plc,
 ) -> None:
@@ -277,7 +310,10 @@ def test_a_master_that_is_too_fast_waits_and_misses_no_answer() -> None:
         def read(self, function: int, address: int, count: int) -> list[int]:
             return [7] * count
 
-        def write(self, function: int, address: int, values: list[int]) -> bool:
+        def may_write(self, master: str) -> bool:
+            return False
+
+        def write(self, function: int, address: int, values: list[int], master: str) -> bool:
             return False
 
     async def ask() -> tuple[bytes, float]:

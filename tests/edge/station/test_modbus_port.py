@@ -23,6 +23,7 @@ class Bench:
     def __init__(self, leads: bool = True, max_results: int = 2) -> None:
         self.now_ns = 0
         self.parts = 0
+        self.master = "192.168.0.1"
         self.port = ModbusPort(
             leads=leads,
             accepts_triggers=leads,
@@ -36,7 +37,8 @@ class Bench:
         """Write some registers; return what the station is asked."""
         for name, value in values.items():
             one = table.named(table.COMMAND, name)
-            assert self.port.write(16, one.address, table.encoded(value, one.kind, Order()))
+            words = table.encoded(value, one.kind, Order())
+            assert self.port.write(16, one.address, words, self.master)
         return self.port.read_messages()
 
     def trigger(self, number: int, part_id: bytes = b"") -> Part:
@@ -173,6 +175,62 @@ def test_a_master_that_comes_back_triggers_anew_though_its_last_write_was_lost()
     assert not bench.port.master_is_there()
     bench.write(trigger_id=2)
     assert bench.write(control=table.TRIGGER.mask) != []  # it rises: the old one was cleared
+
+
+def test_another_master_has_its_own_ids_and_no_result_of_the_one_before() -> None:
+    bench = Bench()
+    bench.write(master_heartbeat=1)
+    shown, standing, in_work = bench.trigger(1), bench.trigger(2), bench.trigger(3)
+    bench.port.result_valid(shown, 1, OK)
+    bench.write(control=table.ACK.mask, ack_seq=1)
+    bench.port.result_valid(standing, 2, OK)
+    assert bench.port.master == "192.168.0.1"
+    bench.now_ns = SECOND
+    assert not bench.port.master_is_there() and bench.port.master is None
+
+    bench.master = "192.168.0.2"
+    bench.write(master_heartbeat=2)
+    assert bench.port.master == "192.168.0.2"
+    assert bench.shows(result_valid=False, results_missed=0)
+    bench.port.result_valid(in_work, 3, OK)
+    assert bench.shows(result_valid=False)
+    again = bench.trigger(3)  # asked of the station: another part than that of the first master
+    bench.port.result_valid(again, 4, NOK)
+    assert bench.shows(result_id=3, result_ok=False, seq=4)
+
+
+def test_the_same_master_that_comes_back_has_its_results_still() -> None:
+    bench = Bench()
+    bench.write(master_heartbeat=1)
+    part = bench.trigger(1)
+    bench.now_ns = SECOND
+    assert not bench.port.master_is_there()
+    bench.port.result_valid(part, 1, OK)
+    bench.write(master_heartbeat=2, trigger_id=1)
+    assert bench.write(control=table.TRIGGER.mask) == []
+    assert bench.shows(result_valid=True, result_id=1)
+
+
+def test_an_id_that_comes_again_with_another_part_id_is_refused_and_has_no_result() -> None:
+    refused = list[int]()
+    for acknowledged in (True, False):
+        bench = Bench()
+        bench.port.on_trigger_refused(refused.append)
+        first = bench.trigger(5, b"a")
+        if acknowledged:
+            bench.port.result_valid(first, 1, OK)
+            bench.write(control=table.ACK.mask, ack_seq=1)
+        bench.write(control=0)
+        assert bench.write(control=table.TRIGGER.mask) == []  # the same part
+        assert bench.shows(rejected=False, result_valid=acknowledged)
+        bench.write(control=0, part_id=b"b")
+        assert bench.write(control=table.TRIGGER.mask) == []
+        if not acknowledged:
+            bench.port.result_valid(first, 1, OK)
+        assert bench.shows(taken=True, taken_id=5, rejection=9, result_valid=False, result_id=0)
+        bench.trigger(6, b"b")
+        assert bench.shows(rejected=False)
+    assert refused == [0, 0]
 
 
 def test_a_score_that_does_not_fit_is_none_and_one_below_the_threshold_never_shows_as_at_it() -> (
