@@ -224,9 +224,10 @@ def import_recipe(
             content = _read_content(unpacked / VERSION_FOLDER, manifest, path)
             # Of a version that is restored as it was, the mask is judged when it is put in force.
             _check_mask(unpacked / VERSION_FOLDER, path, whole=number is None)
-            return _import(
-                recipes, content, unpacked, public_key, max_images=max_images, number=number
-            )
+            with recipes.importing():
+                return _import(
+                    recipes, content, unpacked, public_key, max_images=max_images, number=number
+                )
     except DAMAGED as error:
         raise _refused(path, f"is damaged or not a recipe ({error})") from error
     except OSError as error:

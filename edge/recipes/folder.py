@@ -9,7 +9,8 @@
     FOLDER/NAME/images/          images that it was taught with
 
 Several processes may write (a station, teaching, an import): who changes something holds the lock
-of the recipe's ``versions`` for that moment. Readers need none.
+of the recipe's ``versions`` for that moment. Readers need none. An import compares before it
+changes something: it holds that of the whole folder, too, always the first of the two.
 """
 
 import fcntl
@@ -153,6 +154,16 @@ class RecipeFolder:
         if folder != VERSIONS or not _VERSION.fullmatch(version):
             return None
         return int(version) if (self._path(name) / target).is_dir() else None
+
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Import nothing else meanwhile: what was compared with a file stays as it was found.
+
+        Raises:
+            OSError: the folder is not there or not readable.
+        """
+        with _locked(self.path):
+            yield
 
     def images(self, name: str) -> Path:
         """Return where a recipe's taught images lie; the folder need not be there yet."""

@@ -7,9 +7,13 @@ import shutil
 import stat
 import struct
 import subprocess
+import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +27,7 @@ from edge.errors import StationError
 from edge.recipes.archive import export_recipe, import_recipe
 from edge.recipes.content import RecipeDecision
 from edge.recipes.errors import ArchiveRefused
-from edge.recipes.folder import RecipeFolder
+from edge.recipes.folder import RecipeFolder, RecipeVersion
 from tests.support.recipes import add_recipe
 
 DECISION = RecipeDecision(image_threshold=12.5)
@@ -299,3 +303,52 @@ def test_edge_run_lists_exports_imports_and_puts_recipes_in_force(
     refused = capsys.readouterr()
     assert refused.out == ""
     assert "there: 너트 M8" in refused.err
+
+
+@pytest.fixture
+def imported_together(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[object]]:
+    """Import files at the same moment: none is published before all were compared, or wait."""
+
+    def run(recipes: RecipeFolder, *files: Path) -> list[object]:
+        met, publish = threading.Barrier(len(files)), RecipeFolder.publish
+
+        def publish_after_the_others(*given: Any, **named: Any) -> RecipeVersion:
+            with suppress(threading.BrokenBarrierError):
+                met.wait(0.5)
+            return publish(*given, **named)
+
+        monkeypatch.setattr(RecipeFolder, "publish", publish_after_the_others)
+        with ThreadPoolExecutor(len(files)) as pool:
+            imports = [pool.submit(import_recipe, recipes, file) for file in files]
+        return [one.exception() or one.result() for one in imports]
+
+    return run
+
+
+def test_a_file_that_is_imported_twice_at_the_same_moment_is_one_version(
+    archive: Path, elsewhere: RecipeFolder, imported_together: Callable[..., list[object]]
+) -> None:
+    first, second = imported_together(elsewhere, archive, archive)
+
+    assert first == second == elsewhere.load("너트 M8", 1)
+    assert elsewhere.versions("너트 M8") == (1,)
+
+
+def test_of_two_files_with_other_images_of_one_name_one_is_refused_also_at_the_same_moment(
+    recipes: RecipeFolder,
+    archive: Path,
+    elsewhere: RecipeFolder,
+    bundle: Path,
+    imported_together: Callable[..., list[object]],
+) -> None:
+    other = archive.with_name("other.recipe")
+    add_recipe(recipes, "너트 M8", bundle, decision=RecipeDecision(image_threshold=13.5))
+    (recipes.images("너트 M8") / "good" / "a.png").write_bytes(b"image b")
+    export_recipe(recipes, recipes.load("너트 M8"), other, images=True)
+
+    found = imported_together(elsewhere, archive, other)
+
+    refused = [one for one in found if isinstance(one, ArchiveRefused)]
+    assert len(refused) == 1 and "differs from the image of that name" in str(refused[0])
+    kept = (elsewhere.images("너트 M8") / "good" / "a.png").read_bytes()
+    assert kept == (b"image b" if found[0] in refused else b"image a")
