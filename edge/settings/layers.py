@@ -22,6 +22,7 @@ from edge.settings.recipe import RecipeSettings
 from edge.settings.released import (
     ReleasedSettings,
     ReleasedSettingsFile,
+    keys_of_no_release,
     values_at,
     with_fragment,
 )
@@ -197,7 +198,7 @@ class SettingsLayers:
         """
         assert self._released is not None  # stations without the section fleet take none
         kept = (self._released.now, self._released.before)
-        self._released.write(now, kept[0])
+        self._released.write(now, kept[0] if now != kept[0] else kept[1])
         return kept
 
     def restore_release(
@@ -217,7 +218,7 @@ class SettingsLayers:
             OutputNotWritable: the disk refuses; it counts again from the next reload on.
         """
         release = self._released.now if self._released is not None else None
-        if self._released is None or release is None:
+        if self._released is None or release is None or keys_of_no_release(release.settings):
             return ""
         before, after = values_at(given_up, release.settings), values_at(now, release.settings)
         wanted = {

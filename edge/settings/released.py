@@ -6,7 +6,7 @@ or somebody at the page, sets for a product lies above it.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +23,9 @@ from pydantic import (
 
 from edge.errors import ConfigurationInvalid
 from edge.recipes.names import RecipeName
+from edge.section import Section
+from edge.settings.camera import CameraSettings
+from edge.settings.decision import DecisionSettings
 from edge.settings.image import ImageSettings
 from edge.settings.small_record import read_record, write_record
 from edge.settings.station import Settings
@@ -38,6 +41,14 @@ RELEASABLE: Mapping[str, frozenset[str]] = {
     "camera": frozenset({"crop"}),
     "image": frozenset(ImageSettings.model_fields),
 }
+_SECTIONS: Mapping[str, type[Section]] = {
+    "decision": DecisionSettings,
+    "camera": CameraSettings,
+    "image": ImageSettings,
+}
+# Keys of ``image`` that have to agree with each other.
+_COMPARED = frozenset({"min_mean", "max_mean"})
+MAX_FAULTS = 10
 
 log = logging.getLogger(__name__)
 
@@ -81,26 +92,48 @@ class _Kept(BaseModel):
 _CONTENT = TypeAdapter(_Kept)
 
 
-def demand_releasable(fragment: Mapping[str, Mapping[str, JsonValue]]) -> None:
-    """Demand that a release may set all of this.
-
-    Raises:
-        ConfigurationInvalid: names the keys that belong to the station itself.
-    """
-    own = [
+def keys_of_no_release(fragment: Mapping[str, Mapping[str, JsonValue]]) -> list[str]:
+    """Return the keys, dotted, that no release sets at stations of this version."""
+    return sorted(
         f"{section}.{key}"
         for section, keys in fragment.items()
         for key in keys
         if key not in RELEASABLE.get(section, frozenset())
-    ]
+    )
+
+
+def demand_releasable(fragment: Mapping[str, Mapping[str, JsonValue]]) -> None:
+    """Demand that a release may set all of this, and that there are stations that can take it.
+
+    Raises:
+        ConfigurationInvalid: names the keys that belong to the station itself, or whose value no
+            station can have.
+    """
+    own = keys_of_no_release(fragment)
     if own:
         known = ", ".join(
             f"{section}.{key}" for section in RELEASABLE for key in sorted(RELEASABLE[section])
         )
         raise ConfigurationInvalid(
-            f"{', '.join(sorted(own))}: no release sets that; it is the station's own, or needs a "
+            f"{', '.join(own)}: no release sets that; it is the station's own, or needs a "
             f"restart. A release sets {known}."
         )
+    faults = [sentence for section in fragment for sentence in _faults(section, fragment[section])]
+    if faults:
+        raise ConfigurationInvalid(*faults[:MAX_FAULTS])
+
+
+def _faults(section: str, values: Mapping[str, JsonValue]) -> Iterator[str]:
+    """Yield what is wrong with values whatever the rest of a section says."""
+    try:
+        _SECTIONS[section].model_validate(dict(values))
+    except ValidationError as error:
+        for fault in error.errors():
+            # Keys that are missing are the station's, and so is what these have to agree with.
+            if fault["loc"] and fault["loc"][0] in values:
+                yield f"{'.'.join(map(str, (section, *fault['loc'])))}: {in_words(fault)}."
+            elif not fault["loc"] and values.keys() >= _COMPARED:
+                yield f"{section}: {in_words(fault)}."
 
 
 def with_fragment(settings: Settings, fragment: Mapping[str, Mapping[str, JsonValue]]) -> Settings:
@@ -119,7 +152,7 @@ def with_fragment(settings: Settings, fragment: Mapping[str, Mapping[str, JsonVa
         raise ConfigurationInvalid(
             *(
                 f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {in_words(fault)}."
-                for fault in error.errors()[:10]
+                for fault in error.errors()[:MAX_FAULTS]
             )
         ) from error
 
@@ -176,7 +209,7 @@ class ReleasedSettingsFile:
             settings: as the file has them.
         """
         now = self.now
-        if now is None:
+        if now is None or keys_of_no_release(now.settings):  # of another version of the station
             return {}
         written = values_at(settings, now.settings)
         counting: dict[str, dict[str, JsonValue]] = {}
@@ -190,6 +223,14 @@ class ReleasedSettingsFile:
         """Return the settings of the file with what of the release counts; a fault is logged."""
         now = self.now
         if now is None:
+            return settings
+        if unknown := keys_of_no_release(now.settings):
+            log.warning(
+                "the released %s is left out: it sets %s, which no release does at this version of "
+                "the station. Release settings again.",
+                now,
+                ", ".join(unknown[:MAX_FAULTS]),
+            )
             return settings
         counting = self.counting(settings)
         changed = [

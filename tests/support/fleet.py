@@ -13,11 +13,12 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge.bundle.input_spec import Crop
 from edge.bundle.signing import load_private_key, sign_bundle
 from edge.cli.sign import main as sign
 from edge.fleet.cli import main
 from edge.recipes.archive import export_recipe
-from edge.recipes.content import RecipeContent, RecipeDecision
+from edge.recipes.content import RecipeCamera, RecipeContent, RecipeDecision
 from edge.recipes.folder import RecipeFolder
 from tests.support.broker import Broker
 from tests.support.recipes import copied_bundle
@@ -67,6 +68,7 @@ class Plant:
         key: Path | None = None,
         signed: bool = True,
         stations: list[str] | None = None,
+        crop: Crop | None = None,
     ) -> Path:
         """Export the next version of a recipe, signed with a key; return the file."""
         used = key or self.private
@@ -76,7 +78,10 @@ class Plant:
             sign_bundle(folder / "model.xml", used)
 
         content = RecipeContent(
-            name=name, version=1, decision=RecipeDecision(image_threshold=threshold)
+            name=name,
+            version=1,
+            camera=RecipeCamera(crop=crop),
+            decision=RecipeDecision(image_threshold=threshold),
         )
         made = self._workshop.publish(content, build)
         path = self.folder / f"{name}-{made.version}.recipe"

@@ -1,7 +1,8 @@
 """The thread that follows the desired state: it takes releases, goes back, and reports.
 
-Whatever ends the process in between, the next one reads the memory, gets the retained desired state
-again and does the same steps once more; each of them leaves the station on one whole version.
+Whatever ends the process in between, the next one reads the memory, puts back what was in force
+before a release that nobody has seen through, gets the retained desired state again and does the
+same steps once more; each of them leaves the station on one whole version.
 """
 
 import logging
@@ -148,6 +149,7 @@ class FleetAgent:
 
     def run(self, ending: Callable[[], bool]) -> None:
         """Follow until the station ends."""
+        self._undo_interrupted()
         self._begin_counting()
         self._report()
         while not ending():
@@ -161,6 +163,38 @@ class FleetAgent:
                 self._look_for_fall_back()
                 self._look_for_page_settings()
                 self._report()
+
+    def _undo_interrupted(self) -> None:
+        """Put back what was in force before a change in which the process ended.
+
+        What it was changed to may lie in force here, and never have passed its trial; the desired
+        state, which is retained, asks for it again if it is still wanted.
+        """
+        memory = self._memory
+        before = memory.before
+        if (
+            memory.phase is not ReleasePhase.ACTIVATING
+            or before is None
+            or before.rollout != memory.rollout
+        ):
+            return
+        log.warning(
+            "the station ended while a release was put in force: going back to what was in force "
+            "before, and taking it anew if it is still wanted"
+        )
+        try:
+            self._put_back(before)
+        except StationError as error:
+            log.warning("what was in force before the release is not put back: %s", error)
+        except Exception:  # a defect of ours; the station goes on with what it has
+            log.exception("what was in force before the release is not put back")
+
+    def _put_back(self, before: Before) -> None:
+        products = self._services.products
+        if before.kind == SETTINGS:
+            products.release_settings(before.settings)
+        else:
+            products.put_back(before)
 
     def _receive(self, content: bytes) -> None:
         try:
@@ -369,11 +403,10 @@ class FleetAgent:
             return
         self._enter(desired, ReleasePhase.ACTIVATING)
         key, over_it = before.key, ""
+        self._put_back(before)
         if before.kind == SETTINGS:
-            self._services.products.release_settings(before.settings)
             shown = str(before.settings or "what the station's own settings say")
         else:
-            self._services.products.put_back(before)
             now = self._services.products.in_force(before.name)
             name, version = now.name or before.choice or "model.path", now.version
             shown = name if version is None else f"{name} version {version}"

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.bundle.input_spec import Crop
 from edge.bundle.signing import load_private_key
 from edge.cli.sign import main as sign
 from edge.contract.event import Event
 from edge.contract.fleet import Action, Desired, FleetReport, ReleaseFile, payload
+from edge.contract.verdict import Recipe
 from edge.fleet.judgement import Seen
 from edge.fleet.plan import read_plan
 from edge.fleet.release_file import put_release, read_release
@@ -27,14 +29,17 @@ from edge.fleet.rollout import Rollout, Stage, advance, make_desired
 from edge.imaging.frame import Frame
 from edge.journal.entries import Entry, RecordKind
 from edge.recipes.archive import import_recipe
+from edge.recipes.folder import RecipeFolder
 from edge.settings.fleet import FleetSettings
-from edge.settings.released import RELEASABLE
+from edge.settings.layers import RecipeChoice, SettingsLayers
+from edge.settings.released import RELEASABLE, ReleasedSettingsFile
 from edge.settings.small_record import MAX_BYTES
 from edge.station.fleet.agent import AgentServices, FleetAgent
 from edge.station.fleet.download import ReleaseDownload
 from edge.station.fleet.inbox import DesiredInbox
 from edge.station.fleet.memory import FleetMemory, InstalledRelease, MemoryFile
 from edge.station.fleet.products import StationProducts
+from edge.station.model.manager import ModelManager
 from edge.station.model.reloadable_settings import only_decision
 from tests.support.broker import Broker
 from tests.support.fleet import Plant, make_key
@@ -45,6 +50,10 @@ from tests.support.recipe_site import RecipeSite
 STATION = "plant/line/a/top"
 OWN, OTHER = "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a11", "7b1e8b0c-9f5e-4f1a-8a52-0c6d2c7f3a12"
 GIB, HOUR_NS = 2**30, 3_600_000_000_000
+
+
+class Killed(BaseException):
+    """Nothing of ours catches it."""
 
 
 class Station:
@@ -572,6 +581,11 @@ def test_a_release_sets_nothing_that_a_running_station_does_not_take_over(
         ("decision: {mask: mask.yaml}", "decision.mask: no release sets that"),
         ("decision: 7", "settings.decision must be a valid dictionary"),
         ("", "settings must have at least 1 item"),
+        ("decision: {guard_band: -5}", "decision.guard_band: must be greater than or equal to 0"),
+        ('decision: {guard_band: "0.05"}', "decision.guard_band: must be a valid number"),
+        ("decision: {image_threshold: .nan}", "must be a finite number"),
+        ("camera: {crop: {x: -1}}", "camera.crop.x: must be greater than or equal to 0"),
+        ("image: {min_mean: 90, max_mean: 20}", "min_mean (90) must lie below max_mean (20)"),
     ):
         part, file = tmp_path / "part.yaml", tmp_path / "made.settings"
         part.write_text(content)
@@ -579,6 +593,36 @@ def test_a_release_sets_nothing_that_a_running_station_does_not_take_over(
         assert sign([*command, "--key", str(private)]) == 78
         assert words in capsys.readouterr().err
         assert not file.exists()
+
+
+def test_a_value_that_a_stations_own_settings_may_fit_is_signed(tmp_path: Path) -> None:
+    private, _ = make_key(tmp_path)
+    part, file = tmp_path / "part.yaml", tmp_path / "made.settings"
+    part.write_text("image: {min_mean: 254}\ncamera: {crop: null}\n")  # max_mean is the station's
+    command = ["settings", str(part), str(file), "--name", "a", "--version", "1"]
+    assert sign([*command, "--key", str(private)]) == 0
+
+
+@pytest.mark.parametrize("settings", [{"image": {"glare": 3}}, {"lens": {"zoom": 2}}])
+def test_a_release_that_a_newer_version_kept_stops_no_station(
+    releasing: Station, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    station, site = releasing, releasing.site
+    now = {"name": "newer", "version": 3, "sha256": "0" * 64, "settings": settings}
+    kept = {"now": {**now, "instead_of": {}}, "before": None}
+    (site.journal / "released-settings.json").write_text(json.dumps(kept))
+
+    agent = station.agent()
+
+    assert "the released settings newer version 3 is left out: it sets" in caplog.text
+    assert site.model.settings.decision.guard_band == 0.0
+    assert station.go_on(agent)["settings"] is None
+    site.written["decision"] = {"guard_band": 0.2}
+    site.model.reload()
+    site.model.roll_back("Kim")
+    assert site.model.settings.decision.guard_band == 0.0
+    release = station.released(station.plant.settings({"decision": {"guard_band": 0.1}}))
+    assert station.ask(agent, station.desire(release))["settings"]["name"] == "guard-band"
 
 
 def test_a_command_that_has_lost_the_lead_changes_nothing(station: Station) -> None:
@@ -759,9 +803,6 @@ def test_a_kill_while_it_is_put_in_force_ends_with_one_version_and_the_way_back(
     agent = station.agent()
     wanted = station.desire(release, change_product=True)
 
-    class Killed(BaseException):
-        """Nothing of ours catches it."""
-
     def killed(*_: object) -> None:
         raise Killed
 
@@ -776,3 +817,90 @@ def test_a_kill_while_it_is_put_in_force_ends_with_one_version_and_the_way_back(
     assert report["phase"] == "returned"
     live = station.site.model.recipe
     assert live is not None and live.id == "bottle"
+
+
+def end_before_the_trial(station: Station, wanted: Desired, patch: pytest.MonkeyPatch) -> None:
+    """Let the process end once what is wanted lies in force, as SIGKILL does: nothing tidies up."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    keep = RecipeChoice.keep
+    with patch.context() as ending:
+        ending.setattr(ModelManager, "_reload", killed)
+        ending.setattr(SettingsLayers, "restore_release", lambda *_: None)
+        ending.setattr(RecipeFolder, "restore", lambda *_: None)
+        ending.setattr(RecipeChoice, "keep", lambda own, choice: choice and keep(own, choice))
+        with pytest.raises(Killed):
+            station.ask(station.agent(), wanted)
+
+
+def inspected_for(station: Station) -> tuple[Recipe | None, Crop | None]:
+    settings = station.site.model.settings
+    return station.site.model.recipe, settings.camera.crop
+
+
+CROP = {"x": 500, "y": 0, "width": 100, "height": 100}
+
+
+@pytest.mark.parametrize("kind", ["settings", "recipe"])
+def test_a_kill_before_the_trial_leaves_no_release_in_force_that_does_not_fit(
+    releasing: Station, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station, site = releasing, releasing.site
+    site.trial_frame = Frame(
+        pixels=np.zeros((64, 64, 3), np.uint8), number=1, captured_ns=0, captured_utc_ns=0
+    )
+    if kind == "settings":
+        release = station.released(station.plant.settings({"camera": {"crop": CROP}}))
+    else:
+        release = station.released(station.plant.release(crop=Crop(**CROP)))
+    wanted = station.desire(release, change_product=True)
+    end_before_the_trial(station, wanted, monkeypatch)
+
+    agent = station.agent()
+    before = (Recipe("bottle", 1), None)
+    assert inspected_for(station)[1] == Crop(**CROP)  # it lies in force, and nobody has tried it
+    station.go_on(agent)  # also without a broker
+
+    assert inspected_for(station) == before
+    report = station.ask(agent, wanted)
+    assert (report["phase"], report["reason"], report["settings"]) == ("failed", "unfit", None)
+    assert inspected_for(station) == before
+
+
+def test_a_release_that_a_kill_interrupted_does_not_take_its_own_place_as_the_one_before(
+    releasing: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = releasing
+    first, second = (
+        station.released(station.plant.settings({"decision": {"guard_band": band}}, version=number))
+        for number, band in ((1, 0.05), (2, 0.1))
+    )
+    station.ask(station.agent(), station.desire(first))
+    wanted = station.desire(second, rollout="two")
+    end_before_the_trial(station, wanted, monkeypatch)
+
+    agent = station.agent()
+    assert station.ask(agent, wanted)["settings"]["version"] == 2
+    kept = ReleasedSettingsFile.beside(station.site.journal)
+    assert [one and one.version for one in (kept.now, kept.before)] == [2, 1]
+    station.site.model.roll_back("Kim")
+    assert station.site.model.settings.decision.guard_band == 0.05
+
+
+def test_a_roll_out_that_follows_an_interrupted_one_goes_back_to_what_was_before_both(
+    releasing: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = releasing
+    first, second = (
+        station.released(station.plant.settings({"decision": {"guard_band": band}}, version=number))
+        for number, band in ((1, 0.05), (2, 0.1))
+    )
+    end_before_the_trial(station, station.desire(first), monkeypatch)
+
+    agent = station.agent()
+    assert station.ask(agent, station.desire(second, rollout="two"))["settings"]["version"] == 2
+    report = station.ask(agent, station.desire(None, rollout="two", action=Action.RETURN))
+    assert (report["phase"], report["settings"]) == ("returned", None)
+    assert station.site.model.settings.decision.guard_band == 0.0

@@ -65,8 +65,13 @@ def test_a_release_reaches_two_stations_and_is_rolled_back(plant: Plant) -> None
 
 def events(plant: Plant, name: str) -> list[dict[str, Any]]:
     topic = f"vi/v1/plant/line/{name}/top/event"
-    plant.broker.collect("/event", lambda got: any(e["kind"] == "decision_changed" for e in got))
-    return [content for where, content in plant.broker.messages() if where == topic]
+
+    def seen() -> list[dict[str, Any]]:
+        return [content for where, content in plant.broker.messages() if where == topic]
+
+    # The report may come before it, and the other station's before both.
+    plant.broker.collect("/event", lambda _: any(e["kind"] == "decision_changed" for e in seen()))
+    return seen()
 
 
 def until_online(plant: Plant, station: str) -> None:
