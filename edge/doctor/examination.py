@@ -22,6 +22,7 @@ from edge.doctor.station import (
     disk_findings,
     model_findings,
     page_finding,
+    private_key_findings,
 )
 from edge.doctor.telemetry import telemetry_finding
 from edge.imaging.frame import Frame
@@ -107,6 +108,8 @@ def examination(
         yield from recipe_findings(settings)
         yield from code_findings(settings, frame)
     yield telemetry_finding()
+    if settings is not None:
+        yield from private_key_findings(settings)
     if settings is not None and settings.mqtt is not None:
         running = stations_with(config, stations) if config is not None else []
         if running:

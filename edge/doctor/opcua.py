@@ -3,9 +3,15 @@
 import socket
 import struct
 
-from edge.doctor.finding import Finding, fault, good
+from edge.doctor.finding import Finding, advice, fault, good, not_seen
 from edge.errors import StationError
-from edge.plc.opcua.startup_check import check_installed, check_usable, server_url
+from edge.plc.opcua.startup_check import (
+    check_installed,
+    check_usable,
+    installed_certificate_doubts,
+    server_url,
+)
+from edge.settings.credentials import waits_for_credentials
 from edge.settings.opcua import OpcUaSettings
 
 LIMIT_S = 5.0
@@ -20,15 +26,29 @@ def opcua_finding(settings: OpcUaSettings, running: bool) -> Finding:
     try:
         check_installed()
         if not running:
-            check_usable(settings)
-            return good(subject, f"can listen at {where}, {secured}; clients read {account}")
+            files = (settings.certificate_file, settings.key_file, settings.password_file)
+            if waits_for_credentials(*files):
+                found = (
+                    f"{where}: systemd gives its certificate, key or password to the service alone"
+                )
+                return not_seen(subject, found, "systemctl status edge-run@NAME")
+            doubts = check_usable(settings)
+            return _judged(f"can listen at {where}, {secured}; clients read {account}", doubts)
     except StationError as error:
         return fault(subject, str(error), "")
     try:
         _greet(settings)
     except OSError as error:
         return fault(subject, f"{where} does not answer: {error}", "see the station's log")
-    return good(subject, f"answers at {where}, {secured}; clients read {account}")
+    doubts = installed_certificate_doubts(settings)
+    return _judged(f"answers at {where}, {secured}; clients read {account}", doubts)
+
+
+def _judged(found: str, doubts: tuple[str, ...]) -> Finding:
+    if not doubts:
+        return good("opcua", found)
+    why = f"clients may refuse its certificate, which {', and '.join(doubts)}"
+    return advice("opcua", f"{found}; {why}", "make a new one, and set opcua.certificate_file")
 
 
 def _greet(settings: OpcUaSettings) -> None:

@@ -34,7 +34,12 @@ from edge.mqtt.broker_reason_codes import (
 from edge.mqtt.connection import Broker, Connection, ConnectionRefused, Echo, WakeUp
 from edge.mqtt.reconnect import Connector, station_subscriptions, station_will
 from edge.mqtt.tls import make_tls
-from edge.settings.credentials import PASSWORD_KEY, read_secret, waits_for_credentials
+from edge.settings.credentials import (
+    PASSWORD_KEY,
+    read_by_everybody,
+    read_secret,
+    waits_for_credentials,
+)
 from edge.settings.hmi import HmiSettings
 from edge.settings.mqtt import MqttSettings
 from edge.settings.station import Settings
@@ -92,6 +97,22 @@ def page_finding(hmi: HmiSettings) -> Finding:
         todo = "let it listen on 127.0.0.1, behind a reverse proxy with TLS"
         return advice(subject, f"{found}: its token is sent unencrypted", todo)
     return good(subject, found)
+
+
+def private_key_findings(settings: Settings) -> Iterator[Finding]:
+    """Name the private keys that are no secret on this PC."""
+    mqtt, opcua = settings.mqtt, settings.opcua
+    files: dict[str, str | None] = {}
+    if mqtt is not None:
+        files["mqtt.key_file"] = mqtt.key_file
+        if mqtt.sparkplug is not None:
+            files["mqtt.sparkplug.key_file"] = mqtt.sparkplug.key_file
+    if opcua is not None:
+        files["opcua.key_file"] = opcua.key_file
+    for key, file in files.items():
+        if file is not None and read_by_everybody(Path(file)):
+            found = f"{file}: every user of this PC can read the file of {key}"
+            yield advice("private key", found, f"chmod o= {file}")
 
 
 def broker_finding(mqtt: MqttSettings, meta: Meta = Meta()) -> Finding:

@@ -72,6 +72,18 @@ def granted_path(path: Path) -> tuple[Path, bool]:
     return path, bool(folder) and path.is_relative_to(folder)
 
 
+def read_by_everybody(path: Path) -> bool:
+    """Tell whether every user of this PC can read, or change, the file of a key.
+
+    Its group may: that is how certificates of a system are handed to its services.
+    """
+    try:
+        path, guarded = granted_path(path)
+        return not guarded and bool(path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH))
+    except (OSError, ConfigurationInvalid):
+        return False
+
+
 def waits_for_credentials(*secrets: str | None) -> bool:
     """Tell whether one of these files is what systemd gives to the service alone, not to us."""
     return not granted() and any(str(name).startswith(CREDENTIALS) for name in secrets)

@@ -11,7 +11,7 @@ from typing import Any
 from asyncua import Client, ua
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge.contract.encoding import new_id
@@ -188,25 +188,41 @@ def served_journal(folder: Path, **settings: Any) -> Iterator[ServedJournal]:
         one.close()
 
 
-def write_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """Write a self-signed certificate of an OPC UA application, and its key; return both."""
-    key = rsa.generate_private_key(65537, 2048)
+def write_certificate(
+    folder: Path,
+    name: str,
+    *,
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | None = None,
+    days: tuple[int, int] = (-1, 365),
+    uri: str | None = "urn:test:",
+    encipherment: bool = True,
+    purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+) -> tuple[Path, Path]:
+    """Write a self-signed certificate of an OPC UA application, and its key; return both.
+
+    Args:
+        days: from and until when it is valid, counted from now.
+        uri: what its application URI begins with; the name follows.
+    """
+    key = key or rsa.generate_private_key(65537, 2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    usage = {"digital_signature": True, "content_commitment": True, "key_encipherment": True}
-    usage |= {"data_encipherment": True, "key_cert_sign": True}
+    usage = dict.fromkeys(("digital_signature", "content_commitment", "key_cert_sign"), True)
+    usage |= {"key_encipherment": encipherment, "data_encipherment": encipherment}
     rest = dict.fromkeys(("key_agreement", "crl_sign", "encipher_only", "decipher_only"), False)
-    uri = x509.UniformResourceIdentifier(f"urn:test:{name}")
-    both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    names: list[x509.GeneralName] = [x509.DNSName("localhost")]
+    if uri is not None:
+        names.append(x509.UniformResourceIdentifier(f"{uri}{name}"))
+    both = [purpose, ExtendedKeyUsageOID.CLIENT_AUTH]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([uri, x509.DNSName("localhost")]), False)
+        .not_valid_before(now + timedelta(days=days[0]))
+        .not_valid_after(now + timedelta(days=days[1]))
+        .add_extension(x509.SubjectAlternativeName(names), False)
         .add_extension(x509.BasicConstraints(False, None), True)
         .add_extension(x509.KeyUsage(**usage, **rest), True)
         .add_extension(x509.ExtendedKeyUsage(both), False)

@@ -1,13 +1,11 @@
 """Who may do what at the OPC UA server: accounts, and the services that nobody is served."""
 
-from contextlib import suppress
 from hmac import compare_digest
 from typing import Any
 
 from asyncua import ua
 from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.server.user_managers import UserManager
-from cryptography import x509
 
 from edge.plc.opcua.startup_check import file_content
 from edge.settings.opcua import OpcUaSettings
@@ -63,13 +61,3 @@ async def secure(server: Any, settings: OpcUaSettings) -> None:
     server.set_security_policy(policies, permission_ruleset=rules())
     named = settings.username is not None
     server.set_identity_tokens([ua.UserNameIdentityToken if named else ua.AnonymousIdentityToken])
-
-
-def application_uri(certificate: Any) -> str | None:
-    """Return the URI of a certificate, which clients compare with the server's."""
-    if certificate is None:
-        return None
-    with suppress(x509.ExtensionNotFound):
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return next(iter(names.get_values_for_type(x509.UniformResourceIdentifier)), None)
-    return None

@@ -22,7 +22,7 @@ import edge
 from edge.errors import StationError
 from edge.journal.entries import JournalError, JournalRow, RecordKind
 from edge.journal.outbox import Outbox
-from edge.plc.opcua.access import Users, application_uri, secure
+from edge.plc.opcua.access import Users, secure
 from edge.plc.opcua.bounds import BoundedServer
 from edge.plc.opcua.machine_vision import MachineVision
 from edge.plc.opcua.messages import (
@@ -35,7 +35,12 @@ from edge.plc.opcua.messages import (
     RowsCommitted,
     StationChanged,
 )
-from edge.plc.opcua.startup_check import read_certificate, read_password, server_url
+from edge.plc.opcua.startup_check import (
+    application_uri,
+    read_certificate,
+    read_password,
+    server_url,
+)
 from edge.plc.opcua.station_nodes import Recorded, StationNodes
 from edge.processes.link import Link, LinkBroken
 from edge.system.log_output import log_to_stderr
@@ -189,7 +194,8 @@ class OpcUaServer:
         await server.init()
         server.set_endpoint(server_url(settings))
         server.set_server_name(f"inspection station {station}")
-        uri = application_uri(read_certificate(settings))
+        certificate = read_certificate(settings)
+        uri = application_uri(certificate) if certificate is not None else None
         await server.set_application_uri(uri or f"urn:{socket.gethostname()}:{station}")
         now = datetime.now(UTC)
         product = ("urn:inspection-station", "inspection-station", station)

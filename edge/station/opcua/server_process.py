@@ -99,7 +99,8 @@ class OpcUaProcess:
         Raises:
             OpcUaNotInstalled, OpcUaUnusable, ConfigurationInvalid: names the key.
         """
-        check_usable(settings)
+        for doubt in check_usable(settings):
+            log.warning("clients may refuse the OPC UA server: its certificate %s", doubt)
         self._hello = OpcUaHello(settings=settings, station=station, journal=str(journal))
         self._triggered = triggered
         self._health = health

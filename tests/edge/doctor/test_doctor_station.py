@@ -11,7 +11,8 @@ import yaml
 
 from edge.contract.clock_sync import ClockSource, ClockSync
 from edge.doctor.finding import Grade
-from edge.doctor.station import broker_finding, clock_finding
+from edge.doctor.station import broker_finding, clock_finding, private_key_findings
+from edge.settings.loading import load_settings
 from edge.settings.mqtt import MqttSettings
 from tests.edge.conftest import EdgeRun
 from tests.support.broker import Broker, free_port
@@ -191,6 +192,37 @@ def test_secrets_that_only_the_service_is_given_are_no_fault_of_the_broker(
     assert found.grade is Grade.NOT_SEEN
     assert "only to the service" in found.found
     assert "systemctl status" in found.advice
+
+
+def test_a_private_key_that_everybody_can_read_is_named(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.key" for name in ("mqtt", "sparkplug", "opcua")}
+    for file, mode in zip(files.values(), (0o640, 0o644, 0o666), strict=True):
+        file.touch()
+        file.chmod(mode)
+    pairs = {
+        name: {"certificate_file": str(tmp_path / "any.pem"), "key_file": str(file)}
+        for name, file in files.items()
+    }
+    node = {"group": "line", "node": "cell", **pairs["sparkplug"]}
+    content = {
+        "camera": {"uri": str(tmp_path)},
+        "model": {"path": "part.xml"},
+        "journal": {"folder": str(tmp_path / "journal")},
+        "mqtt": {
+            "url": "mqtts://localhost",
+            "station": STATION,
+            "sparkplug": node,
+            **pairs["mqtt"],
+        },
+        "opcua": {"host": "127.0.0.1", **pairs["opcua"]},
+    }
+    (tmp_path / "station.yaml").write_text(yaml.safe_dump(content))
+
+    found = [*private_key_findings(load_settings(tmp_path / "station.yaml"))]
+    assert [one.grade for one in found] == [Grade.ADVICE] * 2
+    assert str(files["sparkplug"]) in found[0].found
+    assert "mqtt.sparkplug.key_file" in found[0].found
+    assert found[1].advice == f"chmod o= {files['opcua']}"
 
 
 @pytest.mark.parametrize(

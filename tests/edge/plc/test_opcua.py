@@ -6,8 +6,10 @@ import math
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +22,8 @@ import yaml
 from asyncua import Client, ua
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.ua.uaerrors import UaError
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from edge.cli.main import main
 from edge.contract.state import HINDERING, Condition
@@ -389,3 +393,62 @@ def test_a_key_that_is_not_the_certificates_is_named(tmp_path: Path) -> None:
     with pytest.raises(OpcUaUnusable, match=r"opcua\.key_file") as refused:
         check_usable(OpcUaSettings(host="127.0.0.1", port=4841, **files))
     assert refused.value.exit_code == 78
+
+
+def opcua_settings(files: tuple[Path, Path]) -> OpcUaSettings:
+    certificate, key = map(str, files)
+    return OpcUaSettings(
+        host="127.0.0.1", port=free_port(), certificate_file=certificate, key_file=key
+    )
+
+
+def test_a_key_that_no_client_could_connect_with_is_refused(tmp_path: Path) -> None:
+    elliptic = ec.generate_private_key(ec.SECP256R1())
+    settings = opcua_settings(write_certificate(tmp_path, "server", key=elliptic))
+    with pytest.raises(OpcUaUnusable, match="no RSA key") as refused:
+        check_usable(settings)
+    assert refused.value.exit_code == 78
+    assert opcua_finding(settings, running=False).grade is Grade.FAULT
+
+
+@pytest.mark.parametrize(
+    ("certificate", "doubt"),
+    [
+        ({"days": (-30, -1)}, "expired on "),
+        ({"days": (3, 365)}, "is valid only from "),
+        ({"days": (-1, 20)}, "expires on "),
+        ({"uri": None}, "has no application URI"),
+        ({"encipherment": False}, "keyEncipherment"),
+        ({"purpose": ExtendedKeyUsageOID.CODE_SIGNING}, "serverAuth"),
+        ({"key": rsa.generate_private_key(65537, 1024)}, "has a key of 1024 bits"),
+    ],
+)
+def test_a_certificate_that_clients_may_refuse_is_named_by_the_doctor(
+    tmp_path: Path, certificate: dict[str, Any], doubt: str
+) -> None:
+    settings = opcua_settings(write_certificate(tmp_path, "server", **certificate))
+    found = opcua_finding(settings, running=False)
+    assert found.grade is Grade.ADVICE and doubt in found.found
+    with socket.create_server(("127.0.0.1", settings.port)) as listening:
+        threading.Thread(target=acknowledge, args=(listening,), daemon=True).start()
+        found = opcua_finding(settings, running=True)
+    assert found.grade is Grade.ADVICE and doubt in found.found
+
+
+def acknowledge(listening: socket.socket) -> None:
+    """Answer one Hello."""
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"ACKF\x08\0\0\0")
+
+
+def test_what_programs_write_above_a_certificate_and_its_key_is_passed_over(tmp_path: Path) -> None:
+    files = write_certificate(tmp_path, "server")
+    for file in files:
+        file.write_bytes(b"Bag Attributes\n    friendlyName: server\n" + file.read_bytes())
+    assert check_usable(opcua_settings(files)) == ()
+    with served_journal(
+        tmp_path / "journal", certificate_file=str(files[0]), key_file=str(files[1])
+    ) as served:
+        assert served.server.status().serving
