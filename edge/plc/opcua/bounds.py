@@ -27,6 +27,8 @@ MAX_PENDING_MESSAGES = 100
 MAX_SUBSCRIPTIONS = 200
 # Each costs some time of each verdict.
 MAX_ITEMS = 500
+# What one client may have of them, however often it subscribes: the others find a place.
+MAX_CLIENT_SUBSCRIPTIONS, MAX_CLIENT_ITEMS = 160, 400
 # Of one item that its client does not fetch; and answers that a client may ask for again.
 MAX_QUEUE, MAX_REPEATABLE = 256, 64
 MIN_INTERVAL_MS, MAX_INTERVAL_MS = 20.0, 3_600_000.0
@@ -238,6 +240,8 @@ class BoundedSubscriptions(SubscriptionService):
         params.RequestedPublishingInterval = ua.Double(interval_ms)
         if len(self.subscriptions) >= MAX_SUBSCRIPTIONS:
             await self._delete_left()
+        if len(self._of(session_id)) >= MAX_CLIENT_SUBSCRIPTIONS:
+            raise ServiceError(ua.StatusCodes.BadTooManySubscriptions)
         return await super().create_subscription(params, callback, session_id, request_callback)
 
     async def create_monitored_items(
@@ -247,7 +251,9 @@ class BoundedSubscriptions(SubscriptionService):
         asked = params.ItemsToCreate
         if len(asked) > self._free_items():
             await self._delete_left()
-        places = self._free_items()
+        wanted = self.subscriptions.get(params.SubscriptionId)
+        own = self._of(wanted.session_id) if wanted is not None else []
+        places = min(self._free_items(), MAX_CLIENT_ITEMS - sum(len(_items(one)) for one in own))
         refused: dict[int, int] = {}
         for index, item in enumerate(asked):
             is_event = item.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier
@@ -281,6 +287,9 @@ class BoundedSubscriptions(SubscriptionService):
                 await super().trigger_event(event, number)
             except Exception:
                 self.logger.exception("subscription %s cannot have an event", number)
+
+    def _of(self, session_id: ua.NodeId) -> list[Any]:
+        return [one for one in self.subscriptions.values() if one.session_id == session_id]
 
     def _free_items(self) -> int:
         return MAX_ITEMS - sum(len(_items(one)) for one in self.subscriptions.values())

@@ -230,16 +230,41 @@ def test_a_session_that_goes_on_over_another_connection_outlives_the_one_before(
 def test_subscriptions_of_clients_that_are_gone_make_room_and_no_others() -> None:
     async def visit() -> None:
         async with running_server(3) as (server, url), Client(url) as good:
-            gone = Client(url)
-            await gone.connect()
-            for _ in range(bounds.MAX_SUBSCRIPTIONS):
-                await gone.create_subscription(1000.0, Values())
+            one, other = Client(url), Client(url)
+            places = bounds.MAX_SUBSCRIPTIONS
+            for gone in (one, other):
+                await gone.connect()
+                for _ in range(min(places, bounds.MAX_CLIENT_SUBSCRIPTIONS)):
+                    await gone.create_subscription(1000.0, Values())
+                    places -= 1
             with pytest.raises(BadTooManySubscriptions):
                 await good.create_subscription(100.0, Values())
-            gone.uaclient.protocol.transport.abort()  # type: ignore[union-attr]
-            await eventually(lambda: len(server.bserver.clients) == 1, "it is gone")  # type: ignore[union-attr]
+            for gone in (one, other):
+                gone.uaclient.protocol.transport.abort()  # type: ignore[union-attr]
+            await eventually(lambda: len(server.bserver.clients) == 1, "they are gone")  # type: ignore[union-attr]
             await good.create_subscription(100.0, Values())
             assert len(server.iserver.subscription_service.subscriptions) == 1
+
+    asyncio.run(visit())
+
+
+def test_a_client_that_subscribes_without_end_leaves_the_others_their_places() -> None:
+    async def visit() -> None:
+        async with running_server(3) as (_, url), Client(url) as greedy, Client(url) as modest:
+            subscription = await greedy.create_subscription(1000.0, Values())
+            asked = ua.CreateMonitoredItemsParameters(
+                SubscriptionId=subscription.subscription_id,
+                ItemsToCreate=[item(greedy.nodes.server, ua.AttributeIds.BrowseName, None)]
+                * bounds.MAX_ITEMS,
+            )
+            made = await greedy.uaclient.create_monitored_items(asked)
+            assert sum(one.StatusCode.is_good() for one in made) == bounds.MAX_CLIENT_ITEMS
+            with pytest.raises(BadTooManySubscriptions):
+                for _ in range(bounds.MAX_SUBSCRIPTIONS):
+                    await greedy.create_subscription(1000.0, Values())
+            own = await modest.create_subscription(100.0, Values())
+            await own.subscribe_data_change(modest.nodes.server_state)
+            await own.subscribe_events()
 
     asyncio.run(visit())
 
@@ -295,7 +320,7 @@ def test_items_queues_and_intervals_are_bounded() -> None:
             clock = client.nodes.server.nodeid
             asked = [
                 item(client.get_node(clock), ua.AttributeIds.BrowseName, None)
-                for _ in range(bounds.MAX_ITEMS + 2)
+                for _ in range(bounds.MAX_CLIENT_ITEMS + 2)
             ]
             new = ua.CreateMonitoredItemsParameters(
                 SubscriptionId=subscription.subscription_id, ItemsToCreate=asked
