@@ -20,6 +20,7 @@ from edge.doctor.station import (
     broker_finding,
     clock_finding,
     disk_findings,
+    key_findings,
     model_findings,
     page_finding,
     private_key_findings,
@@ -105,6 +106,7 @@ def examination(
     else:
         yield not_seen("model", "none was named", "give --model BUNDLE.xml")
     if settings is not None:
+        yield from key_findings(settings)
         yield from recipe_findings(settings)
         yield from code_findings(settings, frame)
     yield telemetry_finding()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.loading import Bundle, fallback_sentence, load_bundle
+from edge.bundle.signature import check_public_key
 from edge.contract.announcements import META_SCHEMA, Meta, meta_payloads
 from edge.contract.clock_sync import ClockSource, ClockSync
 from edge.contract.encoding import to_json
@@ -43,11 +44,12 @@ from edge.settings.credentials import (
 from edge.settings.hmi import HmiSettings
 from edge.settings.mqtt import MqttSettings
 from edge.settings.station import Settings
-from edge.settings.unprotected_access import in_plain_sight, page_in_plain_sight
+from edge.settings.unprotected_access import in_plain_sight, page_in_plain_sight, public_keys
 from edge.station.model.inspectors import make_inspectors, run_plan
 from edge.station.model.releases import Releases
 from edge.station.monitoring.kernel_clock import clock_sync
 from edge.station.recording.journal_folder import journal_folder_seen_from
+from edge.system.file_access import who_else_may_exchange
 from edge.wording import counted
 
 LATENCY_ROUNDS = 30
@@ -88,6 +90,21 @@ def disk_findings(settings: Settings, config: Path | None) -> Iterator[Finding]:
         yield disk_finding("snapshots' disk", Path(snapshots.folder), floor)
     if settings.save is not None:
         yield disk_finding("overlays' disk", Path(settings.save.folder))
+
+
+def key_findings(settings: Settings) -> Iterator[Finding]:
+    """Say of each key that decides what is accepted whether it can be used, and who has it."""
+    for name, key in public_keys(settings):
+        try:
+            check_public_key(key)
+        except StationError as error:
+            yield fault(name, str(error), "")
+            continue
+        if who := who_else_may_exchange(key):
+            todo = "let it and its folder belong to root, and let nobody else write there"
+            yield advice(name, f"{key} can be exchanged by {who}", todo)
+        else:
+            yield good(name, str(key))
 
 
 def page_finding(hmi: HmiSettings) -> Finding:

@@ -1,7 +1,8 @@
-"""What the settings leave open to whoever is in the network: plain-text logins, open ports."""
+"""What the settings leave open: plain-text logins and ports to the network, keys to this PC."""
 
 import ipaddress
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge.settings.addresses import Scheme, parse_scheme
@@ -9,10 +10,11 @@ from edge.settings.camera import CameraSettings
 from edge.settings.hmi import HmiSettings
 from edge.settings.mqtt import MqttSettings
 from edge.settings.station import Settings
+from edge.system.file_access import who_else_may_exchange
 
 
 def unprotected_access(settings: Settings) -> Iterator[str]:
-    """Yield what anybody in the network may read or do, each with what to do about it."""
+    """Yield what others may read or do, each with what to do about it."""
     camera, mqtt, hmi = settings.camera, settings.mqtt, settings.hmi
     if login_in_plain_sight(camera):
         yield (
@@ -45,6 +47,21 @@ def unprotected_access(settings: Settings) -> Iterator[str]:
             "that network can read it and make changes. Let the page listen on "
             "127.0.0.1, behind a reverse proxy with TLS (docs/operate.md)."
         )
+    for name, key in public_keys(settings):
+        if who := who_else_may_exchange(key):
+            yield (
+                f"{name}: {key} can be exchanged by {who}: whoever does that decides which models "
+                "and releases this station accepts. Let it, and its folder, belong to root, and "
+                "let nobody else write there."
+            )
+
+
+def public_keys(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Yield the keys that decide what is accepted, each behind its name in the settings."""
+    if settings.model.public_key is not None:
+        yield "model.public_key", Path(settings.model.public_key)
+    if settings.fleet is not None:
+        yield "fleet.public_key", Path(settings.fleet.public_key)
 
 
 def login_in_plain_sight(camera: CameraSettings) -> bool:

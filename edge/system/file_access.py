@@ -1,7 +1,9 @@
-"""Why a path is closed to this process, in words that lead to the cure."""
+"""Why a path is closed to this process, or open to others, in words that lead to the cure."""
 
+import grp
 import os
 import pwd
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,10 +12,7 @@ _HIDDEN = ("/home/", "/root/", "/run/user/")
 
 def why_closed() -> str:
     """Return whom the path is closed to, and what else closes it to a service."""
-    try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        user = str(os.geteuid())
+    user = _user_name(os.geteuid())
     return (
         f"permission denied for user {user!r}. The service sees nothing of /home, /root and "
         "/run/user (ProtectHome= of its unit): choose another folder, such as one below "
@@ -37,3 +36,57 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except PermissionError:
         return False
+
+
+def who_else_may_exchange(path: Path) -> str:
+    """Return who beside this user and root decides what a file holds, and by what; often nobody.
+
+    Of a link it counts where it lies, too, and of both every folder on the way.
+    """
+    try:
+        target = path.resolve(strict=True)
+        status = target.stat()
+        if status.st_uid not in (0, os.geteuid()):
+            return f"{_user_name(status.st_uid)}, who owns {target}"
+        if writers := _other_writers(status):
+            return f"{writers}, who may write to {target}"
+        way = path.absolute()
+        for folder in dict.fromkeys((*target.parents, *_folders_of_links(way))):
+            status = folder.stat()
+            # In a sticky folder, such as /tmp, nobody renames what is somebody else's.
+            if not status.st_mode & stat.S_ISVTX and (writers := _other_writers(status)):
+                return f"{writers}, who may write to the folder {folder}"
+    except OSError:
+        return ""  # not there, or closed: reading says so
+    return ""
+
+
+def _folders_of_links(way: Path) -> Iterator[Path]:
+    """Yield the folders, each with those above it, in which links on the way lie."""
+    for place in (way, *way.parents):
+        if place.is_symlink():
+            yield from place.parent.resolve().parents
+            yield place.parent.resolve()
+
+
+def _other_writers(status: os.stat_result) -> str:
+    """Return who may write beside owner and root; the group that a user has is nobody else's."""
+    if status.st_mode & stat.S_IWOTH:
+        return "everybody on this PC"
+    if status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid()):
+        return f"the group {_group_name(status.st_gid)}"
+    return ""
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 from edge.contract.commands import CommandAnswer, CommandRequest, Status, answer_payloads
 from edge.doctor.camera import camera_findings
 from edge.doctor.finding import Grade
-from edge.doctor.station import page_finding
+from edge.doctor.station import key_findings, page_finding
 from edge.settings.hmi import HmiSettings
 from edge.settings.loading import load_settings
 from edge.settings.unprotected_access import unprotected_access
 from tests.edge.conftest import edge_run_command
+from tests.support.fleet import make_key
 from tests.support.small_bundle import write_images
 
 PASSWORD = "username: me, password_file: p"
@@ -131,3 +133,86 @@ def test_an_answer_is_bounded_whatever_name_it_holds() -> None:
 
     assert len(json.dumps(whole)) < 2000
     assert whole["detail"].startswith("xxx") and os.linesep not in whole["detail"]
+
+
+def open_to_all(key: Path) -> None:
+    key.chmod(0o666)
+
+
+def in_a_folder_of_all(key: Path) -> None:
+    key.parent.chmod(0o777)
+
+
+def of_a_foreign_group(key: Path) -> None:
+    os.chown(key, -1, 12345)
+    key.chmod(0o664)
+
+
+def of_another_user(key: Path) -> None:
+    os.chown(key, 12345, -1)
+
+
+def linked_from_a_folder_of_all(key: Path) -> None:
+    own = key.parent.with_name("own")
+    own.mkdir()
+    key.rename(own / key.name)
+    key.symlink_to(own / key.name)
+    key.parent.chmod(0o777)
+
+
+def of_nobody_else(key: Path) -> None:
+    key.chmod(0o664)  # as a user with a group of their own writes it
+    key.parent.chmod(0o1777)  # as /tmp
+
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="giving a file away takes root")
+
+
+@pytest.mark.parametrize(
+    ("make", "who"),
+    [
+        (open_to_all, "everybody on this PC, who may write to {key}"),
+        (in_a_folder_of_all, "everybody on this PC, who may write to the folder {key.parent}"),
+        (
+            linked_from_a_folder_of_all,
+            "everybody on this PC, who may write to the folder {key.parent}",
+        ),
+        pytest.param(of_a_foreign_group, "the group 12345, who may write to {key}", marks=AS_ROOT),
+        pytest.param(of_another_user, "12345, who owns {key}", marks=AS_ROOT),
+        (of_nobody_else, None),
+    ],
+)
+def test_a_key_that_others_may_exchange_is_named_by_a_check_and_by_the_doctor(
+    tmp_path: Path, make: Callable[[Path], None], who: str | None
+) -> None:
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    _, key = make_key(folder)
+    make(key)
+    settings = load_settings(
+        None,
+        {
+            "camera": {"uri": "0"},
+            "model": {"path": "x.xml", "public_key": str(key)},
+            "mqtt": {"url": "mqtt://127.0.0.1", "station": "a/b/c/d"},
+            "recipes": {"folder": str(tmp_path)},
+            "journal": {"folder": str(tmp_path)},
+            "fleet": {"addresses": ["/srv"], "public_key": str(key)},
+        },
+    )
+
+    found, doctors = list(unprotected_access(settings)), list(key_findings(settings))
+
+    names = ["model.public_key", "fleet.public_key"]
+    assert [one.subject for one in doctors] == names
+    assert {one.grade for one in doctors} == {Grade.ADVICE if who else Grade.GOOD}
+    assert [text.partition(":")[0] for text in found] == (names if who else [])
+    assert all((who or "").format(key=key) in text for text in found)
+
+
+def test_the_doctor_names_a_key_of_releases_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("none")
+    model = {"path": "x.xml", "public_key": str(tmp_path / "key")}
+    settings = load_settings(None, {"camera": {"uri": "0"}, "model": model})
+
+    assert [one.grade for one in key_findings(settings)] == [Grade.FAULT]
