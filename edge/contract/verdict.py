@@ -28,7 +28,6 @@ SCHEMA = "verdict/1"
 
 # Bounds of the free text, so that a payload stays below 8 KiB whatever a camera or path says.
 MAX_DETAIL_LENGTH = 300
-MIN_DETAIL_LENGTH = 100
 MAX_VERDICT_BYTES = 8192
 # ``seq``, ``journal`` and ``session`` are filled in later; so much longer they make a payload.
 _FILLED_IN_BYTES = 2 * 36 + 20
@@ -311,10 +310,9 @@ def _shorten(record: dict[str, Any], max_bytes: int) -> None:
         image["source_uri"] = image["source_uri"].rpartition("/")[2]
     if _bytes(record) > max_bytes:
         image["uri"] = None
-    _cut_detail(record, max_bytes, MIN_DETAIL_LENGTH)
+    _cut_detail(record, max_bytes)
     if _bytes(record) > max_bytes:
-        image["source_uri"] = None
-    _cut_detail(record, max_bytes, 1)
+        image["source_uri"] = None  # last: by its name a watched file is known to have a verdict
 
 
 def _drop_regions(record: dict[str, Any], max_bytes: int) -> None:
@@ -325,10 +323,10 @@ def _drop_regions(record: dict[str, Any], max_bytes: int) -> None:
         record["regions_truncated"] = True
 
 
-def _cut_detail(record: dict[str, Any], max_bytes: int, min_length: int) -> None:
-    while (excess := _bytes(record) - max_bytes) > 0 and len(record["detail"] or "") > min_length:
+def _cut_detail(record: dict[str, Any], max_bytes: int) -> None:
+    while (excess := _bytes(record) - max_bytes) > 0 and len(record["detail"] or "") > 1:
         # A character has at most four bytes, and the … that stands for what is cut has three.
-        shorter = max(len(record["detail"]) - max(excess // 4, 1), min_length)
+        shorter = max(len(record["detail"]) - max(excess // 4, 1), 1)
         record["detail"] = bounded(record["detail"][: shorter + 1], shorter)
 
 
