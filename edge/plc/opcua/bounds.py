@@ -36,6 +36,8 @@ MIN_INTERVAL_MS, MAX_INTERVAL_MS = 20.0, 3_600_000.0
 MAX_SESSION_S = 600.0
 # A client that is silent for so long makes room where there is none for another one.
 SILENT_S = 120.0
+# A connection that has had no session for so long makes room before any client.
+UNUSED_S = 5.0
 # A client that does not read for so long what it asked for is gone.
 UNREAD_LIMIT_S = 30.0
 # A connection without a session.
@@ -188,7 +190,16 @@ class _BoundedConnection(OPCUAProtocol):
         return await super()._process_one_msg(header, buf)
 
     def _make_room(self, now_s: float) -> None:
-        """Hang up on who has been silent the longest, if it is long."""
+        """Hang up on who has no session or, of the others, has been silent for long."""
+        unused_since = {
+            one._without_session_s: one
+            for one in self.clients
+            if isinstance(one, _BoundedConnection) and one._without_session_s is not None
+        }
+        first_s = min(unused_since, default=now_s)
+        if now_s - first_s >= UNUSED_S:
+            self._give_up(unused_since[first_s])
+            return
         silent_since = {
             one.processor.session_last_activity: one
             for one in self.clients
@@ -197,7 +208,9 @@ class _BoundedConnection(OPCUAProtocol):
         longest_s = min(silent_since, default=now_s)
         if now_s - longest_s < SILENT_S:
             return
-        gone = silent_since[longest_s]
+        self._give_up(silent_since[longest_s])
+
+    def _give_up(self, gone: OPCUAProtocol) -> None:
         self.clients.remove(gone)
         if gone.transport is not None:
             gone.transport.abort()

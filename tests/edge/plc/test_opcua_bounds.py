@@ -203,6 +203,26 @@ def test_a_client_that_is_gone_without_a_word_leaves_its_place() -> None:
     asyncio.run(visit())
 
 
+def test_connections_without_a_session_make_room_before_a_client() -> None:
+    async def visit() -> None:
+        async with running_server(3) as (server, url):
+            address = ("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))
+            async with Client(url) as quiet:
+                crowd = [await asyncio.open_connection(*address) for _ in range(2)]
+                await eventually(lambda: len(server.bserver.clients) == 3, "it is full")  # type: ignore[union-attr]
+                place: Any = server.bserver.clients[0]  # type: ignore[union-attr]
+                place.processor.session_last_activity -= 2 * bounds.SILENT_S
+                server.end_idle_connections(time.monotonic() - bounds.UNUSED_S)
+                async with Client(url) as client:
+                    await client.nodes.root.read_browse_name()
+                    assert place in server.bserver.clients  # type: ignore[union-attr]
+                await quiet.nodes.root.read_browse_name()
+                for _, writer in crowd:
+                    writer.close()
+
+    asyncio.run(visit())
+
+
 def test_a_session_that_goes_on_over_another_connection_outlives_the_one_before() -> None:
     """As of a PLC whose network was away: the server hears of the old connection's end later."""
 
