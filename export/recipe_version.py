@@ -55,6 +55,7 @@ def export_version(
     """
     name = recipe_name(target.name)
     recipes = RecipeFolder(target.folder)
+    recipes.refuse_root()
     _demand_folder(target.folder)
     password = ask_password(target.key) if target.key is not None else None
     if target.key is not None:

@@ -1,6 +1,5 @@
 """The journal of a station that does not run, opened to keep the result of a study."""
 
-import os
 from pathlib import Path
 
 from edge.contract.event import Event, event_payload
@@ -13,6 +12,7 @@ from edge.settings.station import Settings
 from edge.station.monitoring.health import Health
 from edge.station.monitoring.heartbeat import Heartbeats
 from edge.station.recording.station_journal import StationJournal
+from edge.system.file_access import whose_beside_root
 
 
 class StationRuns(JournalUnsuitable):
@@ -70,10 +70,9 @@ class StudyJournal:
 
 
 def _refuse_root(folder: Path) -> None:
-    place = next((one for one in (folder, *folder.parents) if one.exists()), folder)
-    if os.geteuid() == 0 and place.exists() and place.stat().st_uid != 0:
+    if user := whose_beside_root(folder):
         raise ConfigurationError(
             f"{folder}: belongs to the user of the station, who could not read files that "
-            "root creates there. Run the study as that user: runuser -u edge -- edge-run "
+            f"root creates there. Run the study as that user: runuser -u {user} -- edge-run "
             "--challenge …"
         )

@@ -21,6 +21,9 @@ from edge.settings.overrides import Overrides, PageSettings
 from edge.settings.station import Settings
 from edge.wording import counted
 
+# Actions that write into the folder.
+_CHANGING = ("add", "use", "import")
+
 
 class RecipeCommandInvalid(ConfigurationError):
     """The words behind ``--recipe`` are none of its actions."""
@@ -135,6 +138,8 @@ def run_recipe_command(
 
     if order.station is not None:
         order.station.check()
+    if order.words[0] in _CHANGING:
+        recipes.refuse_root()
     match list(order.words):
         case ["list"]:
             _list(recipes, emit)

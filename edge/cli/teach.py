@@ -206,6 +206,7 @@ def _check(command: TeachCommand) -> None:
                 "a recipe: --recipes DIR, or --config STATION.yaml with recipes.folder."
             )
         recipe_name(name)
+        RecipeFolder(command.recipes).refuse_root()
     elif command.output.suffix != ".xml":
         raise ConfigurationError(f"{command.output}: the bundle's name must end in .xml.")
     else:

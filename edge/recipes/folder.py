@@ -31,6 +31,7 @@ from edge.recipes.errors import RecipeDamaged, RecipeError, RecipeNotInForce, Re
 from edge.recipes.kept_images import images_to_remove
 from edge.recipes.names import recipe_name
 from edge.recipes.taught import Taught, read_taught
+from edge.system.file_access import whose_beside_root
 from edge.wording import counted
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,21 @@ class RecipeFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise not_writable(self.path, error) from error
+
+    def refuse_root(self) -> None:
+        """Demand that a command of root writes into no other user's folder.
+
+        The station could neither read what root leaves there nor add a version to it, and parts of
+        that recipe would have no model.
+
+        Raises:
+            RecipeError: names the user to run it as.
+        """
+        if user := whose_beside_root(self.path):
+            raise RecipeError(
+                f"{self.path}: belongs to {user}, who could not change what root writes there, nor "
+                f"always read it. Run the command as that user: runuser -u {user} -- …"
+            )
 
     def listing(self) -> list[RecipeListing]:
         """Return the recipes that have a version, by name.

@@ -61,6 +61,18 @@ def who_else_may_exchange(path: Path) -> str:
     return ""
 
 
+def whose_beside_root(folder: Path) -> str:
+    """Return whose folder root is about to write into; empty for its own, and for other users.
+
+    Of one that is not there yet it is that of the folder in which it will be.
+    """
+    if os.geteuid() != 0:
+        return ""
+    place = next((one for one in (folder, *folder.absolute().parents) if one.exists()), folder)
+    owner = place.stat().st_uid if place.exists() else 0
+    return _user_name(owner) if owner else ""
+
+
 def _folders_of_links(way: Path) -> Iterator[Path]:
     """Yield the folders, each with those above it, in which links on the way lie."""
     for place in (way, *way.parents):

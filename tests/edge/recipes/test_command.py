@@ -1,5 +1,6 @@
 """edge-run --recipe and --check: what cannot inspect is not put in force, nor said to be well."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,25 @@ def test_a_folder_that_cannot_be_made_is_named(
 
     assert main(["--recipe", *words, "--recipes", "/proc/none"]) == 78
     assert "/proc/none: cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes into another user's folder")
+def test_root_changes_no_recipe_of_the_stations_user(
+    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, file = tmp_path / "recipes", tmp_path / "nut.recipe"
+    add_recipe(RecipeFolder(folder), "nut", bundle)
+    os.chown(folder, 12345, -1)
+    command = ["--recipes", str(folder), "--recipe"]
+    assert main([*command, "export", "nut", str(file)]) == 0  # reading is root's, too
+    capsys.readouterr()
+
+    for words in (["import", file], ["use", "nut@1"], ["add", "bolt", bundle]):
+        assert main([*command, *map(str, words)]) == 78
+        assert "runuser -u 12345" in capsys.readouterr().err
+    teach = ["--teach", "nut", "--from", str(tmp_path), "--teacher", "none.xml"]
+    assert main([*teach, "--recipes", str(folder)]) == 78
+    assert "runuser -u 12345" in capsys.readouterr().err
+
+    assert [path.name for path in folder.iterdir()] == ["nut"]
+    assert RecipeFolder(folder).versions("nut") == (1,)
