@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -69,6 +70,7 @@ class StationLink:
         self._link = link
         self._last_number = 0
         self._waiting: dict[int, asyncio.Future[ActionDone | ActionFailed]] = {}
+        self._ended = False
 
     def on_watched(self, watched: bool) -> None:
         """Send whether anybody looks at images."""
@@ -88,8 +90,10 @@ class StationLink:
         """Have an action carried out; return its result.
 
         Raises:
-            RequestRefused: the station does not do it, with its reason.
+            RequestRefused: the station does not do it, with its reason, or has ended.
         """
+        if self._ended:
+            raise _ended()
         self._last_number += 1
         number = self._last_number
         waiting: asyncio.Future[ActionDone | ActionFailed]
@@ -113,11 +117,25 @@ class StationLink:
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
+    def on_end(self) -> None:
+        """Answer who waits that the station has ended; nobody else will."""
+        self._ended = True
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(_ended())
+
     def _send(self, message: Content) -> None:
         try:
             self._link.send(message)
         except LinkBroken:
             log.debug("the station has ended")
+
+
+def _ended() -> RequestRefused:
+    return RequestRefused(
+        504,
+        "the station has ended. Once it is back, look whether this counts, and repeat it if not.",
+    )
 
 
 def main() -> int:
@@ -208,6 +226,8 @@ def _read(
             received = link.receive()
             loop.call_soon_threadsafe(_on_message, received, view, station, guard)
     except (LinkBroken, RuntimeError):  # the station, or our own loop, has ended
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(station.on_end)
         server.should_exit = True
         time.sleep(END_LIMIT_S)
         os._exit(0)  # a request that does not end is no reason to stay

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -554,3 +555,23 @@ def test_a_port_that_is_taken_degrades_the_station_and_stops_nothing(
             assert station.stop() == 0
         finally:
             station.close()
+
+
+def test_who_waits_for_an_action_of_a_station_that_is_killed_gets_an_answer(
+    tmp_path: Path, bundle: Path
+) -> None:
+    images = write_images(tmp_path / "in", good=2)
+    camera = {"uri": str(images), "rate_fps": 5, "loop": True}
+    with PageStation(tmp_path, camera, bundle) as one, ThreadPoolExecutor(2) as pool:
+        deciding = psutil.Process(one.pid)
+        deciding.send_signal(signal.SIGSTOP)  # takes nothing over any more; the page is served
+        body = {"image_threshold": 30.0}
+        asked = [pool.submit(one.act, "threshold", body) for _ in range(2)]
+        wait_until(lambda: any(request.done() for request in asked), "one waits, one is refused")
+        deciding.send_signal(signal.SIGKILL)
+
+        answers = {request.result().status_code: request.result() for request in asked}
+
+        assert sorted(answers) == [409, 504]
+        assert "the station has ended" in answers[504].json()["error"]
+        assert "Traceback" not in one.log
