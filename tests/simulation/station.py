@@ -200,7 +200,9 @@ class StationProcess:
         if self.station is not None:
             self.station.stop()
 
-    def _ending(self) -> bool:
+    @property
+    def ending(self) -> bool:
+        """Whether it was stopped, or met a defect: then it closes its camera, and reads no more."""
         return self.stopping or self.failures.any()
 
     def _open(self) -> None:
@@ -253,7 +255,7 @@ class StationProcess:
         self.recorder = recorder = JournalRecorder(
             journal=journal,
             output=None,
-            ending=self._ending,
+            ending=lambda: self.ending,
             handshake=handshake,
             can_wait=False,
             failures=failures,

@@ -490,7 +490,7 @@ class World:
     def _see_lost(self, running: StationProcess, began_ns: int, outages: int) -> None:
         if self.outages != outages:
             return
-        if running is not self.running or not running.inspects or running.stopping:
+        if running is not self.running or not running.inspects or running.ending:
             return
         status, device = running.camera.status, self.device
         gone = not device.present or device.silent or device.stuck
@@ -509,7 +509,7 @@ class World:
 
         def see() -> None:
             running = self.running
-            if running is None or not running.inspects or running.stopping:
+            if running is None or not running.inspects or running.ending:
                 return
             if self.standstill_ns > began_ns:
                 return

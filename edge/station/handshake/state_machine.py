@@ -7,9 +7,11 @@ in order; whoever owns it serialises the calls, carries out the outcomes and cal
 What pairs a frame with a part is the camera's own frame counter. Where that leaves a doubt,
 nobody gets the frame: the parts that wait become ERROR, and the station is not ready until twice
 ``frame_timeout_ms`` after the last of their triggers, so that a frame that is still on its way
-cannot meet a later part. Two things no counter shows: a frame that comes later than that, and, of
-several parts that wait for a hardware line, an edge that the camera neither exposed nor counted.
-Announcing a part only after ``exposed`` of the one before leaves no room for the second.
+cannot meet a later part. Where that is noticed late, the process has stood still, and the frame may
+lie in the camera's driver: the time begins anew. Two things no counter shows: a frame that comes
+later than that, and, of several parts that wait for a hardware line, an edge that the camera
+neither exposed nor counted. Announcing a part only after ``exposed`` of the one before leaves no
+room for the second.
 
 Accepted parts are never at the mercy of refused triggers: a flood of these has records up to a
 rate and is counted beyond it, and its ids are remembered apart from those of accepted parts.
@@ -66,6 +68,9 @@ MIN_ACCEPTED_KNOWN = 1000
 MAX_REFUSED_KNOWN = 1000
 # Refused triggers without a record of their own are told of together.
 REFUSALS_REPORTED_AFTER_NS = 60_000_000_000
+
+# What is due is noticed within this part of the time that a frame has, unless all stands still.
+_NOTICED_WITHIN = 4
 
 _IMAGE_FAULTS = {
     FrameStatus.INCOMPLETE: Reason.FRAME_INCOMPLETE,
@@ -477,10 +482,13 @@ class HandshakeMachine:
                     done += self._fail(first, Reason.TIMEOUT, detail)
                 others = f"the previous part had no frame within {limit}"
                 done += self._fail_ambiguous(Reason.OVERRUN, others)
+                self._pause(now_ns + self._frame_timeout_ns)
         quiet_until_ns = self._quiet_until_ns
         if quiet_until_ns is not None and now_ns >= quiet_until_ns and not self._waiting:
             self._quiet_until_ns = None
             self._base = None
+            if now_ns - quiet_until_ns >= self._frame_timeout_ns // _NOTICED_WITHIN:
+                self._pause(now_ns + self._frame_timeout_ns)
         return done
 
     def _due(self, one: OpenPart, now_ns: int) -> Iterator[HandshakeEffect]:

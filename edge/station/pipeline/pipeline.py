@@ -211,6 +211,9 @@ class Station:
                 self._issue_camera_lost(str(self._lost))
         finally:
             self._mailbox.close()
+            if self._triggering is not None:
+                # At once: the camera may take seconds to close, and nobody inspects any more.
+                self._triggering.set_ready(Input.MODEL, False)
             if not capture.join(CAPTURE_STOP_LIMIT_S):
                 log.warning("%s does not close; ending without it", self._camera.identity)
             self._fail_open_parts()

@@ -575,6 +575,7 @@ def test_a_lost_camera_fails_what_waits_and_its_return_starts_a_new_count() -> N
     line.handshake.set_ready(Input.CAMERA, False)
 
     lost = printed(line.handshake.camera_restarted(20 * MS, "the camera is lost"))
+    line.tick(210)
     line.tick(500)
     line.handshake.set_ready(Input.CAMERA, True)
     assert line.handshake.camera_restarted(510 * MS) == ()
@@ -582,6 +583,28 @@ def test_a_lost_camera_fails_what_waits_and_its_return_starts_a_new_count() -> N
 
     assert failures(lost) == [(2, Reason.CAMERA_LOST)]
     assert line.exposed(1, 530).trigger_id == "2"
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_frame_that_lay_in_the_driver_while_all_stood_still_meets_no_later_part(
+    waits: bool,
+) -> None:
+    """Of a process that was stopped, or a machine that slept, as long as it likes."""
+    line = Line()
+    line.valid("0", 10, 0)
+    line.accepted("1", 10)
+    if not waits:  # its time is over, and all that is waited for is that the line is quiet
+        line.tick(10 + FRAME_TIMEOUT_MS)
+    later = 7_200_000.0
+
+    refused = line.trigger("2", later)[-1]
+    assert isinstance(refused, Rejected)
+    assert refused.rejection is Rejection.NOT_READY
+    assert not any(isinstance(one, Exposed) for one in line.frame(11, later + 1))
+    quiet_until_ns = line.handshake.next_due_ns()
+    assert quiet_until_ns is not None
+    line.tick(quiet_until_ns / MS)
+    line.accepted("3", quiet_until_ns / MS + 1)
 
 
 def test_a_camera_that_refuses_to_expose_is_the_error_of_the_part() -> None:

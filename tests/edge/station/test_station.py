@@ -20,9 +20,10 @@ from edge.inspection.detector import CompiledModel, Detector, RunPlan
 from edge.inspection.inspector import Inspection, Inspector
 from edge.settings.code import CodeSettings
 from edge.station.handshake.coordinator import HandshakeCoordinator
-from edge.station.handshake.part import Pairing, Rules
+from edge.station.handshake.part import Input, Pairing, Rules
 from edge.station.handshake.state_machine import HandshakeMachine
 from edge.station.monitoring.heartbeat import Heartbeats
+from edge.station.pipeline import pipeline
 from edge.station.pipeline.code_reading import CodeReader
 from edge.station.pipeline.mailbox import EveryMailbox, LatestMailbox, Mailbox
 from edge.station.pipeline.pipeline import Station
@@ -602,6 +603,37 @@ def test_a_part_that_meets_a_defect_in_the_inspector_gets_its_verdict(bundle: Pa
         station(ScriptedCamera(frames(1)), broken, seen).run()
 
     assert seen.decisions == [(Result.ERROR, Reason.INTERNAL)]
+
+
+class SlowToClose(ScriptedCamera):
+    """A camera that closes once the hand-shake asks for no more triggers, or gives up on that."""
+
+    triggering: HandshakeCoordinator
+    asked_for_triggers = True
+
+    def close(self) -> None:
+        until_s = time.monotonic() + 10.0
+        while self.triggering.ready and time.monotonic() < until_s:
+            time.sleep(0.01)
+        self.asked_for_triggers = self.triggering.ready
+
+
+def test_no_trigger_is_asked_for_while_the_camera_closes_behind_a_defect(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "CAPTURE_STOP_LIMIT_S", GENEROUS_S)
+    loaded = load_bundle(bundle)
+    broken = BrokenInspector(Detector(CompiledModel(loaded)), loaded.manifest)
+    camera = SlowToClose(frames(1))
+    camera.triggering = every_image_a_part()
+    for name in Input:
+        camera.triggering.set_ready(name, True)
+    assert camera.triggering.ready
+
+    with pytest.raises(ZeroDivisionError):
+        station(camera, broken, Collected(), triggering=camera.triggering).run()
+
+    assert not camera.asked_for_triggers
 
 
 def test_a_part_that_meets_a_defect_while_its_code_is_read_gets_its_verdict(
