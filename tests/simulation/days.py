@@ -7,7 +7,7 @@ of a package does not have for them.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 
 from tests.simulation.plan import make_plan
@@ -32,11 +32,15 @@ def run_seeds(
     begun: deque[tuple[str, Future[Outcome]]] = deque()
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         for seed in seeds:
+            # One more than processes would wait, and begin when it is too late for that.
+            running = [future for _, future in begun if not future.done()]
+            if len(running) == processes:
+                wait(running, return_when=FIRST_COMPLETED)
+            while begun and begun[0][1].done():
+                yield _ended(begun.popleft())
             if until_s is not None and clock_s() > until_s:
                 break
             begun.append((seed, pool.submit(run_seed, seed, days, parts)))
-            if len(begun) > 2 * processes:  # the others have something to do meanwhile
-                yield _ended(begun.popleft())
         while begun:
             yield _ended(begun.popleft())
 

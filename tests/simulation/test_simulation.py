@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.days import run_seeds
 from tests.simulation.mutations import MUTATIONS, MutationMisfit, find, run_mutated
 from tests.simulation.plan import Fault, Window, make_plan
 from tests.simulation.shrinking import report, shrink
@@ -32,6 +33,23 @@ def test_the_command_runs_a_seed_in_a_process_of_its_own() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 station-days, 8 parts" in done.stdout
+
+
+def test_it_is_asked_whether_time_is_left_when_a_seed_can_begin_not_before() -> None:
+    ended: list[str] = []
+    asked_after: list[list[str]] = []
+
+    def clock_s() -> float:
+        asked_after.append(ended.copy())
+        return float(len(ended))
+
+    outcomes = run_seeds(
+        ["4", "5", "6"], days=1, parts=4, processes=1, until_s=1.5, clock_s=clock_s
+    )
+    for seed, _ in outcomes:
+        ended.append(seed)
+    assert ended == ["4", "5"]
+    assert asked_after == [[], ["4"], ["4", "5"]]
 
 
 def test_a_seed_gives_the_same_story_twice() -> None:
