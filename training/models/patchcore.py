@@ -32,8 +32,8 @@ _ROWS = 1024
 # Of the cells of the anomaly map, those whose mean is the score.
 _TOP_SHARE = 0.01
 
-# A patch that lies in a vector of the bank is as far from it as this share of its squared norm: of
-# what is left of such numbers when they are subtracted, engines keep other digits.
+# No squared distance of a patch is less than this share of its squared norm: of what is left of
+# such numbers when they are subtracted, engines keep other digits.
 _ALIKE = 2.0**-18
 
 # More principal components than there are.
