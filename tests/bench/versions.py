@@ -2,6 +2,7 @@
 
 ``python -m tests.bench.versions CHECKOUT`` compares the version in another folder, say a
 ``git worktree`` of an earlier commit, with this one: PatchCore with its default settings, 640×480.
+The bundles are made anew each time: one that a folder kept may be of an earlier state of its code.
 """
 
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 import tests.bench.timed_frames
@@ -18,10 +20,11 @@ PAIRS = 150
 FRAMES = 4
 
 _MAKE_BUNDLES = """
+import sys
 from pathlib import Path
 from tests.bench.bundles import make_bundles
-whole, _, int8 = make_bundles(Path("build/bench"))
-print(whole.resolve(), int8.resolve(), sep="\\n")
+whole, _, int8 = make_bundles(Path(sys.argv[1]))
+print(whole, int8, sep="\\n")
 """
 _HERE = Path(__file__).parents[2]
 
@@ -31,29 +34,40 @@ def main() -> int:
         print("Name the folder of another version's checkout.", file=sys.stderr)
         return 78
     checkouts = Path(sys.argv[1]), _HERE
-    bundles = [_run(checkout, _MAKE_BUNDLES).split() for checkout in checkouts]
-    for precision, paths in zip(("FP32", "INT8"), zip(*bundles, strict=True), strict=True):
-        with ExitStack() as processes:
-            there, here = (
-                _timed(checkout, path, processes)
-                for checkout, path in zip(checkouts, paths, strict=True)
+    with TemporaryDirectory() as folder:
+        bundles = [
+            _made(checkout, Path(folder) / name)
+            for name, checkout in zip(("there", "here"), checkouts, strict=True)
+        ]
+        for precision, paths in zip(("FP32", "INT8"), zip(*bundles, strict=True), strict=True):
+            with ExitStack() as processes:
+                there, here = (
+                    _timed(checkout, path, processes)
+                    for checkout, path in zip(checkouts, paths, strict=True)
+                )
+                pair = paired(there, here, PAIRS)
+            before, now = (time / FRAMES for time in (pair.bare_p50_ms, pair.path_p50_ms))
+            print(
+                f"PatchCore, frame to verdict 640×480, {precision}: there {before:.1f} ms, "
+                f"here {now:.1f} ms, ratio {pair.ratio_median:.3f} of {PAIRS} pairs",
+                flush=True,
             )
-            pair = paired(there, here, PAIRS)
-        before, now = (time / FRAMES for time in (pair.bare_p50_ms, pair.path_p50_ms))
-        print(
-            f"PatchCore, frame to verdict 640×480, {precision}: there {before:.1f} ms, "
-            f"here {now:.1f} ms, ratio {pair.ratio_median:.3f} of {PAIRS} pairs",
-            flush=True,
-        )
     return 0
 
 
-def _run(checkout: Path, code: str) -> str:
-    """Run code in a checkout: its folder comes first among those that Python imports from."""
+def _made(checkout: Path, folder: Path) -> list[str]:
+    """Return the bundles that a checkout makes, in FP32 and in INT8.
+
+    Its own folder comes first among those that Python imports from.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=checkout, check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _MAKE_BUNDLES, folder],
+        cwd=checkout,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    return done.stdout
+    return done.stdout.splitlines()
 
 
 def _timed(checkout: Path, bundle: str, processes: ExitStack) -> "partial[None]":
