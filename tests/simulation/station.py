@@ -62,6 +62,7 @@ class Surroundings:
         settings_file: what the site has set: recipe and threshold; read at each start.
         inspect_ns: how long an inspection takes.
         hang, defect: what the next inspection meets.
+        hung: inspections that hung.
     """
 
     scheduler: Scheduler
@@ -76,6 +77,7 @@ class Surroundings:
     inspect_ns: int = 25 * MILLISECOND
     hang: bool = False
     defect: bool = False
+    hung: int = 0
     camera_working: bool = False
 
 
@@ -92,6 +94,7 @@ class SimulatedInspector(Inspector):
             return super().inspect(frame)
         if around.hang:
             around.hang = False
+            around.hung += 1
             around.scheduler.sleep_ns(3600 * SECOND)
         around.scheduler.sleep_ns(around.inspect_ns)
         if around.defect:

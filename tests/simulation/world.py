@@ -552,13 +552,15 @@ class World:
     def _watch_hang(self) -> None:
         """See that the process ends once an inspection hangs in it."""
         around, scheduler = self.around, self.scheduler
-        running = self.running
+        running, hung = self.running, around.hung
 
         def look() -> None:
             if self.over or running is not self.running or running is None:
                 return
             if around.hang:
                 scheduler.after(500 * MILLISECOND, look)
+                return
+            if around.hung == hung:  # no part came, and the fault has ended
                 return
             began_ns = scheduler.now_ns
 
