@@ -432,12 +432,17 @@ def test_a_released_threshold_names_that_of_the_page_which_it_replaces(releasing
     assert station.go_on(agent)["reason"] is None
 
 
-def test_a_rollback_at_the_page_gives_released_settings_up(releasing: Station) -> None:
-    station = releasing
-    first, second = (
+def two_releases(station: Station) -> list[ReleaseFile]:
+    """Return releases of settings, versions 1 and 2 with guard bands of 0.05 and 0.1."""
+    return [
         station.released(station.plant.settings({"decision": {"guard_band": band}}, version=number))
         for number, band in ((1, 0.05), (2, 0.1))
-    )
+    ]
+
+
+def test_a_rollback_at_the_page_gives_released_settings_up(releasing: Station) -> None:
+    station = releasing
+    first, second = two_releases(station)
     agent = station.agent()
     for number, release in enumerate((first, second)):
         assert station.ask(agent, station.desire(release, rollout=str(number)))["reason"] is None
@@ -873,10 +878,7 @@ def test_a_release_that_a_kill_interrupted_does_not_take_its_own_place_as_the_on
     releasing: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     station = releasing
-    first, second = (
-        station.released(station.plant.settings({"decision": {"guard_band": band}}, version=number))
-        for number, band in ((1, 0.05), (2, 0.1))
-    )
+    first, second = two_releases(station)
     station.ask(station.agent(), station.desire(first))
     wanted = station.desire(second, rollout="two")
     end_before_the_trial(station, wanted, monkeypatch)
@@ -893,10 +895,7 @@ def test_a_roll_out_that_follows_an_interrupted_one_goes_back_to_what_was_before
     releasing: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     station = releasing
-    first, second = (
-        station.released(station.plant.settings({"decision": {"guard_band": band}}, version=number))
-        for number, band in ((1, 0.05), (2, 0.1))
-    )
+    first, second = two_releases(station)
     end_before_the_trial(station, station.desire(first), monkeypatch)
 
     agent = station.agent()
