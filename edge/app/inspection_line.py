@@ -29,6 +29,7 @@ from edge.station.fleet.agent import AgentServices, FleetAgent
 from edge.station.fleet.download import ReleaseDownload, free_bytes
 from edge.station.fleet.memory import MemoryFile
 from edge.station.fleet.products import StationProducts
+from edge.station.handshake.coordinator import HandshakeCoordinator
 from edge.station.handshake.modbus_client import ModbusClientThread
 from edge.station.handshake.modbus_link import LinkServices, ModbusLink, modbus_port
 from edge.station.handshake.modbus_thread import ModbusThread, bind_modbus
@@ -39,6 +40,7 @@ from edge.station.monitoring.challenge_monitor import ChallengeMonitor
 from edge.station.monitoring.drift_monitor import DriftMonitor
 from edge.station.monitoring.watchdog import Watchdog, end_process
 from edge.station.opcua.server_process import StationRecipes
+from edge.station.outputs.control import OutputControl
 from edge.station.outputs.device_thread import OutputThread
 from edge.station.outputs.devices import make_outputs
 from edge.station.pipeline.code_reading import CodeReader
@@ -113,11 +115,13 @@ class InspectionLine:
             expose=base.camera.trigger,
             record_event=base.record_event,
         )
-        if outputs is not None and settings.camera.trigger.by_message:
+        if handshake is not None and settings.camera.trigger.by_message:
+            refused = partial(_trigger_refused, handshake, outputs)
             if settings.leader == "mqtt" and publisher is not None:
-                publisher.on_trigger_refused(outputs.on_trigger_refused)
+                publisher.on_trigger_refused(refused)
+                publisher.on_connected(handshake.announcement_lost)
             if accepts_triggers and registers is not None:
-                registers.on_trigger_refused(outputs.on_trigger_refused)
+                registers.on_trigger_refused(refused)
         self._modbus: ModbusLink | None = None
         if modbus and registers and handshake:
             services = LinkServices(
@@ -465,3 +469,11 @@ def _no_outputs(_frame: Frame) -> None:
 
 def _no_ending() -> None:
     """No line shows it."""
+
+
+def _trigger_refused(
+    handshake: HandshakeCoordinator, outputs: OutputControl | None, received_ns: int
+) -> None:
+    if outputs is not None:
+        outputs.on_trigger_refused(received_ns)
+    handshake.announcement_lost()

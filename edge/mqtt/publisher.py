@@ -109,6 +109,7 @@ class MqttPublisher:
         self._on_event = on_event
         self._on_desired = on_desired
         self._on_trigger_refused: Callable[[int], None] = _nobody_asks
+        self._on_connected: Callable[[], None] = _nobody_waits
         self._backoff = Backoff(back_off_s, jitter)
         self._beat = beat
         self._clock_ns = clock_ns
@@ -181,6 +182,10 @@ class MqttPublisher:
     def on_trigger_refused(self, call: Callable[[int], None]) -> None:
         """Call this, which must not wait, with the time of each trigger that is not taken."""
         self._on_trigger_refused = call
+
+    def on_connected(self, call: Callable[[], None]) -> None:
+        """Call this, which must not wait, at each connection, before the first message is read."""
+        self._on_connected = call
 
     def state_changed(self) -> None:
         """Publish the state again: what is reported with it has changed."""
@@ -301,6 +306,7 @@ class MqttPublisher:
 
     def _serve(self, connection: Connection) -> None:
         """Use a connection until it ends or ``stop``."""
+        self._on_connected()
         self._relay.begin(self._connector.session)
         self._announcer.begin(self._connector.session)
         self._look_due_s = 0.0
@@ -546,3 +552,7 @@ class MqttPublisher:
 
 def _nobody_asks(_received_ns: int) -> None:
     """A refused trigger is an event, and no line switches for it."""
+
+
+def _nobody_waits() -> None:
+    """Nothing depends on what was sent while there was no connection."""

@@ -13,6 +13,7 @@ import paho.mqtt.client as paho
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edge.contract.topics import StationTopic
 from tests.edge.conftest import edge_run_command
 from tests.support.broker import GENEROUS_S, Broker, Messages
 
@@ -165,6 +166,18 @@ class StationProcess:
             self._sender.connect("127.0.0.1", self.broker.port)
             self._sender.loop_start()
         return self._sender.publish(f"{ROOT}/{suffix}", json.dumps(content), qos=1)
+
+    def cut_off(self) -> None:
+        """Push the station off its broker, and wait until it is there again."""
+        session = self._collect("/state", bool)[-1]["session"]
+        client_id = StationTopic.parse(STATION).client_id
+        intruder = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
+        intruder.connect("127.0.0.1", self.broker.port)
+        self._collect("/state", lambda seen: seen[-1]["will"])
+        intruder.disconnect()
+        self._collect(
+            "/state", lambda seen: seen[-1]["session"] != session and not seen[-1]["will"]
+        )
 
     def close(self) -> None:
         """Kill what runs."""

@@ -163,6 +163,10 @@ class HandshakeCoordinator:
         """Note that the camera was lost, or is back with another counter."""
         return self._event(lambda now_ns: self._handshake.camera_restarted(now_ns, detail))[0]
 
+    def announcement_lost(self) -> None:
+        """Note that a part may have been announced of which nothing is known here."""
+        self._event(self._handshake.announcement_lost)
+
     def wait_until_due(self, max_wait_s: float) -> None:
         """Wait until ``tick`` has something to do, at most ``max_wait_s``."""
         with self._changed:

@@ -169,6 +169,8 @@ class ModbusLink(ABC):
         services = self._services
         if not services.accepts_triggers:
             return
+        if there:
+            services.handshake.announcement_lost()
         services.handshake.set_ready(Input.MASTER, there)
         limit = f"{self._settings.master_timeout_ms:g} ms"
         detail = f"the Modbus master's heartbeat has not changed for {limit}. Check PLC and cable."

@@ -120,6 +120,7 @@ class ModbusPort:
         self._status = tuple[int, ...]()
         self._on_change: Callable[[], None] = _nobody_waits
         self._on_trigger_refused: Callable[[int], None] = _nobody_asks
+        self._not_taken: list[int] = []  # when they came; not reported yet
         with self._lock:
             self._show()
 
@@ -231,7 +232,8 @@ class ModbusPort:
             self._command[address : address + len(values)] = values
             self._commanded(before, master)
             self._show()
-            return True
+        self._report_not_taken()
+        return True
 
     # What the thread of the server does.
 
@@ -246,11 +248,12 @@ class ModbusPort:
         with self._lock:
             last = self._last
             if isinstance(message, Trigger):
-                self._on_trigger_refused(message.received_ns)
+                self._not_taken.append(message.received_ns)
                 self._asked.pop(message.trigger_id, None)
                 if last and last.key == message.trigger_id:
                     self._refuse(last, RejectionCode.OVERLOADED)
             self._show()
+        self._report_not_taken()
 
     def master_is_there(self) -> bool:
         """Tell whether the master's heartbeat has changed in time; one that has not starts anew."""
@@ -301,6 +304,15 @@ class ModbusPort:
     def missed(self) -> int:
         """Results that left unacknowledged."""
         return self._missed
+
+    def _report_not_taken(self) -> None:
+        """Tell of the triggers that were not taken, without the lock: the hand-shake has its own.
+
+        Only the thread of the server takes triggers.
+        """
+        not_taken, self._not_taken = self._not_taken, []
+        for received_ns in not_taken:
+            self._on_trigger_refused(received_ns)
 
     # Under the lock.
 
@@ -373,7 +385,7 @@ class ModbusPort:
             self._refuse(last, code)
         elif part_id is None or reused:
             self._refuse(last, RejectionCode.ID_REUSED if reused else RejectionCode.MALFORMED)
-            self._on_trigger_refused(self._clock_ns())
+            self._not_taken.append(self._clock_ns())
         else:
             # Of its own: a PLC that starts anew counts from the beginning.
             last.key = f"modbus-{self._triggers}-{number}"

@@ -8,7 +8,9 @@ What pairs a frame with a part is the camera's own frame counter. Where that lea
 nobody gets the frame: the parts that wait become ERROR, and the station is not ready until twice
 ``frame_timeout_ms`` after the last of their triggers, so that a frame that is still on its way
 cannot meet a later part. Where that is noticed late, the process has stood still, and the frame may
-lie in the camera's driver: the time begins anew. Two things no counter shows: a frame that comes
+lie in the camera's driver: the time begins anew. Where a hardware line exposes, an announcement
+that was refused or lost leaves such a frame, too: after each start of the camera, and each return
+of whoever announces, the station waits as long. Two things no counter shows: a frame that comes
 later than that, and, of several parts that wait for a hardware line, an edge that the camera
 neither exposed nor counted. Announcing a part only after ``exposed`` of the one before leaves no
 room for the second.
@@ -199,7 +201,16 @@ class HandshakeMachine:
         """
         done = [*self._expire(now_ns), *self._fail_ambiguous(Reason.CAMERA_LOST, detail)]
         self._base = None
+        self._pause_for_lost_announcement(now_ns)
         return self._counted(done)
+
+    def announcement_lost(self, now_ns: int) -> Outcomes:
+        """Note that a part may have been announced of which nothing is known here.
+
+        Refused before it came here, or sent while nobody listened: its edge may come all the same.
+        """
+        self._pause_for_lost_announcement(now_ns)
+        return self._counted([])
 
     def decided(self, part: Part, now_ns: int, result: Result | None = None) -> Outcomes:
         """Note that the part has its score: ``Decided``, or ``Late`` when it came too late."""
@@ -348,8 +359,7 @@ class HandshakeMachine:
         self, part: Part, rejection: Rejection, reason: Reason, detail: str, *, now_ns: int
     ) -> Rejected:
         """Refuse a part: with a record of its own, or counted where there are too many of them."""
-        if self._rules.pairing is Pairing.ANNOUNCED:
-            self._pause(part.announced_ns + self._latest_ns)  # its edge may come all the same
+        self._pause_for_lost_announcement(part.announced_ns)
         recorded = not self._closed and self._records_of_refusals.try_consume(now_ns)
         if not recorded:
             before = self._unrecorded or RefusalsCounted(0, detail, now_ns)
@@ -464,6 +474,11 @@ class HandshakeMachine:
         if self._waiting:
             self._pause(self._waiting[-1].part.announced_ns + self._latest_ns)
         return self._fail_waiting(reason, detail)
+
+    def _pause_for_lost_announcement(self, announced_ns: int) -> None:
+        """Let a frame meet nobody that a hardware line exposed for a part that is not awaited."""
+        if self._rules.pairing is Pairing.ANNOUNCED:
+            self._pause(announced_ns + self._latest_ns)
 
     def _pause(self, until_ns: int) -> None:
         self._quiet_until_ns = max(self._quiet_until_ns or until_ns, until_ns)

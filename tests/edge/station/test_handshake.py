@@ -557,6 +557,34 @@ def test_an_image_before_its_announcement_belongs_to_nobody() -> None:
     assert refused.reason is Reason.OVERRUN
 
 
+@pytest.mark.parametrize("pairing", Pairing)
+@pytest.mark.parametrize("lost", ["start", "refused before it came here"])
+def test_the_image_of_a_part_whose_announcement_was_lost_meets_no_later_part(
+    lost: str, pairing: Pairing
+) -> None:
+    """Of a hardware line, which exposes all the same; seed 20181 of the simulation."""
+    line = Line(pairing)
+    if lost == "start":
+        assert printed(line.handshake.camera_restarted(0)) == []
+    else:
+        line.valid("0", 10, 0) if pairing is not Pairing.EVERY_FRAME else line.frame(10, 0)
+        assert printed(line.handshake.announcement_lost(0)) == []
+    if pairing is not Pairing.ANNOUNCED:  # no image without a message, or none with one
+        assert line.handshake.ready
+        return
+
+    (refused,) = line.trigger("2", 150)
+    of_the_lost_one = line.frame(11, 199)
+    line.tick(350)
+
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.OVERRUN
+    assert [type(o) for o in of_the_lost_one] == [Unexpected]
+    assert line.handshake.ready
+    line.accepted("3", 360)
+    assert line.exposed(12, 370).trigger_id == "3"
+
+
 def test_until_the_counter_is_known_parts_are_taken_one_at_a_time() -> None:
     line = Line(Pairing.ANNOUNCED)
     line.accepted("1", 0)

@@ -21,6 +21,8 @@ NOISE = 2
 # However long a machine stands still, no camera is lost, no image is old and no part is too late.
 PATIENT = {"lost_after_s": 30.0, "max_age_ms": 60_000.0}
 PATIENT_MS = 60_000.0
+# Where a hardware line exposes, the station is ready twice as long after the camera's start.
+HARDWARE_PATIENT_MS = 4_000.0
 STATE_PERIOD_S = 30.0  # in which a state is said again although nothing has changed
 
 
@@ -214,7 +216,7 @@ def test_the_state_says_at_once_that_a_triggered_camera_streams(
 def test_a_missed_exposure_is_an_error_for_every_waiting_part_and_never_a_shift(
     line: StationProcess, camera: GigECamera
 ) -> None:
-    triggered(line, mode="hardware", frame_timeout_ms=PATIENT_MS)
+    triggered(line, mode="hardware", frame_timeout_ms=HARDWARE_PATIENT_MS)
     with line:
         line.ready()
         line.trigger("t1", "first")
@@ -236,7 +238,7 @@ def test_a_missed_exposure_is_an_error_for_every_waiting_part_and_never_a_shift(
 def test_a_part_whose_image_never_comes_is_an_error_by_its_deadline(
     line: StationProcess,
 ) -> None:
-    triggered(line, mode="hardware", frame_timeout_ms=PATIENT_MS)
+    triggered(line, mode="hardware", frame_timeout_ms=HARDWARE_PATIENT_MS)
     with line:
         line.ready()
         line.trigger("t1", "never", deadline_ms=300)
@@ -247,10 +249,38 @@ def test_a_part_whose_image_never_comes_is_an_error_by_its_deadline(
     assert verdict["deadline_ms"] == 300
 
 
+@pytest.mark.parametrize("lost", ["cannot be read", "the broker was away"])
+def test_a_part_whose_announcement_was_lost_lends_its_image_to_no_other(
+    line: StationProcess, camera: GigECamera, lost: str
+) -> None:
+    triggered(line, mode="hardware", frame_timeout_ms=2_500)
+    with line:
+        line.ready()
+        if lost == "cannot be read":
+            line.publish("trigger", {"trigger_id": "t1", "part_id": 4711})
+            line.phases("rejected", 1)
+        else:
+            line.cut_off()
+        line.trigger("t2", "the next")
+        (*_, refused) = line.phases("rejected", 1 if lost == "the broker was away" else 2)
+        camera.edge()
+        (verdict,) = line.verdicts(1)
+
+        line.ready()
+        line.trigger("t3", "the one after")
+        line.phases("accepted", 1)
+        camera.edge()
+        (*_, taken) = line.verdicts(2)
+
+    assert (refused["trigger_id"], refused["reason"]) == ("t2", "not_ready")
+    assert (verdict["part_id"], verdict["reason"]) == ("the next", "overrun")
+    assert (taken["part_id"], taken["result"]) == ("the one after", "NOK")
+
+
 def test_a_pulled_camera_is_an_error_for_the_part_that_waits_and_the_next_is_rejected(
     line: StationProcess, camera: GigECamera
 ) -> None:
-    triggered(line, mode="hardware", frame_timeout_ms=PATIENT_MS)
+    triggered(line, mode="hardware", frame_timeout_ms=HARDWARE_PATIENT_MS)
     line.settings["camera"]["supervision"]["lost_after_s"] = 1.5
     with line:
         line.ready()
