@@ -6,25 +6,22 @@ models are all fitted to about as many images as the final one: six folds of a s
 hold-out of about a seventh. So the scores are those that the final model gives to new images.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from edge.bundle.input_spec import InputSpec
 from edge.teaching.lots import FOLDS, MIN_LEARNED, dealt
 from training.data.content import image_hash
-from training.data.loading import prepare_sample, read_sample
+from training.data.kept_images import KeptImages
+from training.data.loading import prepared_batches
 from training.data.samples import Sample
 from training.evaluation import Scored, TorchPredictor, score_samples
 from training.models.anomaly_model import StatisticalModel
 from training.out_of_memory import naming_settings
 from training.statistical_fit import BATCH_SIZE, Learning
-
-# Of prepared images, and of their features; more are read and extracted anew for every fold.
-_ROOM_BYTES = 2**29
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,47 +65,26 @@ def cross_validated(
     unfitted: Callable[[], StatisticalModel],
     spec: InputSpec,
     device: torch.device,
+    *,
+    kept: KeptImages,
 ) -> list[Scored]:
     """Score the images of each fold by a model fitted to the others, as the line would.
 
     Args:
         unfitted: makes a model; those of one fit share what is extracted from an image.
+        kept: prepared images, which each fold needs again.
 
     Raises:
         DataError: an image cannot be used; names the file.
         OutOfMemory: names the settings to lower.
     """
-    images = _Prepared(spec)
     scored: list[Scored] = []
     for fold in tqdm(folds, desc="cross-validate", unit="fold", disable=not folds):
         model = unfitted().to(device)
         with torch.inference_mode(), naming_settings(model.memory_settings):
             learning = Learning(model, spec, device)
-            for batch in images.batches(fold.learned):
+            for batch in prepared_batches(fold.learned, spec, BATCH_SIZE, set(), kept=kept):
                 learning.learn(batch)
             model.finish()
         scored += score_samples(TorchPredictor(model, spec, device), fold.judged, spec, "")
     return scored
-
-
-class _Prepared:
-    """Images or tiles as the models take them, read once where they fit into memory."""
-
-    def __init__(self, spec: InputSpec) -> None:
-        self._spec = spec
-        self._room = _ROOM_BYTES
-        self._kept: dict[Sample, Tensor] = {}
-
-    def batches(self, samples: Sequence[Sample]) -> Iterator[Tensor]:
-        """Yield ``(N, H, W, 3) uint8`` batches, in the order of the samples."""
-        for sample in samples:
-            yield from self._of(sample).split(BATCH_SIZE)
-
-    def _of(self, sample: Sample) -> Tensor:
-        if sample in self._kept:
-            return self._kept[sample]
-        prepared = torch.from_numpy(prepare_sample(sample, read_sample(sample), self._spec))
-        if prepared.numel() <= self._room:
-            self._room -= prepared.numel()
-            self._kept[sample] = prepared
-        return prepared

@@ -1,10 +1,11 @@
 """From a configuration to a fitted, calibrated checkpoint."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from training.config import AUTO_ALGORITHM, FitConfig
 from training.confirmed_images import check_confirmed, confirmed_images
 from training.data.content import content_hashes, fingerprint
 from training.data.image_sizes import image_sizes
+from training.data.kept_images import KeptImages
 from training.data.loading import check_samples, first_sight, prepare_sample, read_sample
 from training.data.open_data_set import ValidateOn, open_splits
 from training.data.samples import Sample, Splits
@@ -72,6 +74,9 @@ _KEPT_BYTES = 64 * 2**20
 _KEPT_TILES_BYTES = 256 * 2**20
 _MAX_TILES_BYTES = 1024 * 2**20
 _MIN_TILED = 2
+
+# Of prepared images, and again of their features; more are read and extracted anew.
+_REMEMBERED_BYTES = 2**29
 
 # Of the images to fit on: they tell when to stop where nothing else may.
 _STOPPING_SHARE = 0.1
@@ -122,7 +127,8 @@ def fit_checkpoint(
     prepared = _prepare(config, splits)
     splits = prepared.splits
     confirmed = confirmed_images(config.confirm_good)
-    good = _look_at_good(config, prepared, confirmed)
+    memory = _Memory.of(prepared)
+    good = _look_at_good(config, prepared, confirmed, memory)
     if config.strict:
         refuse_suspects(good.suspects)
     trusted = replace(
@@ -130,7 +136,9 @@ def fit_checkpoint(
         fit=without(splits.fit, good.suspects),
         validation=without(splits.validation, good.suspects),
     )
-    learned = _fit(config, prepared, trusted, state_path=state_path, on_epoch=on_epoch)
+    learned = _fit(
+        config, prepared, trusted, memory=memory, state_path=state_path, on_epoch=on_epoch
+    )
     spec = learned.spec
     scored = score_samples(
         TorchPredictor(prepared.model, spec, prepared.device), splits.validation, spec, "calibrate"
@@ -309,18 +317,57 @@ def _input_spec(
     return spec
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Memory:
+    """What is read and extracted once, though the look at the images and the fit both need it.
+
+    Attributes:
+        features: None of a model without a backbone.
+    """
+
+    images: KeptImages
+    features: RememberedFeatures | None
+
+    @classmethod
+    def of(cls, prepared: _Prepared) -> Self:
+        model = prepared.model
+        # A training reads its images in an order and a memory of its own.
+        room_bytes = _REMEMBERED_BYTES if isinstance(model, StatisticalModel) else 0
+        features = None
+        if model.extractor is not None:
+            features = RememberedFeatures(model.extractor.to(prepared.device), room_bytes)
+        return cls(KeptImages(room_bytes), features)
+
+
+@contextmanager
+def _with_extractor(
+    model: AnomalyModel, extractor: RememberedFeatures | None
+) -> Iterator[AnomalyModel]:
+    """Let a model take its features from a memory."""
+    own = model.extractor
+    if extractor is None:
+        yield model
+        return
+    model.extractor = extractor  # type: ignore[assignment]
+    try:
+        yield model
+    finally:
+        model.extractor = own
+
+
 def _look_at_good(
-    config: FitConfig, prepared: _Prepared, confirmed: Mapping[bytes, Path]
+    config: FitConfig, prepared: _Prepared, confirmed: Mapping[bytes, Path], memory: _Memory
 ) -> GoodImages:
     """Cross-validate a small fit, and look for defects among the good images."""
     model, splits = prepared.model, prepared.splits
-    shared = None
-    if model.extractor is not None:
-        shared = RememberedFeatures(model.extractor.to(prepared.device))
 
     def unfitted() -> StatisticalModel:
         other = model_around(
-            config.algorithm, shared, prepared.size.size, prepared.settings, seed=config.seed
+            config.algorithm,
+            memory.features,
+            prepared.size.size,
+            prepared.settings,
+            seed=config.seed,
         )
         assert isinstance(other, StatisticalModel)
         return other
@@ -332,6 +379,8 @@ def _look_at_good(
         splits,
         prepared.spec,
         prepared.device,
+        features=memory.features,
+        kept=memory.images,
         unfitted=unfitted,
         check=config.check_good,
         confirmed=confirmed,
@@ -360,6 +409,7 @@ def _fit(
     prepared: _Prepared,
     trusted: Splits,
     *,
+    memory: _Memory,
     state_path: Path | None,
     on_epoch: OnEpoch | None,
 ) -> _Learned:
@@ -368,7 +418,8 @@ def _fit(
     fit, stopping = trusted.fit, tuple[Sample, ...]()
     notes = {**_hyperparameters(prepared.settings), "image_size": prepared.size.sentence}
     if isinstance(model, StatisticalModel):
-        formats = fit_statistical(model, fit, spec, prepared.device)
+        with _with_extractor(model, memory.features):
+            formats = fit_statistical(model, fit, spec, prepared.device, kept=memory.images)
     else:
         fit, stopping = _stopping(trusted, config)
         state_file = None

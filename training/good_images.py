@@ -16,9 +16,11 @@ from edge.teaching.lots import MAX_CROSS_VALIDATED
 from edge.teaching.outliers import MIN_FOR_OUTLIERS, far_above
 from edge.wording import SUSPECTS, counted
 from training.calibration import Calibration
+from training.components.remembered_features import RememberedFeatures
 from training.cross_validation import cross_validated, make_folds
 from training.data.content import image_hash
 from training.data.disjoint_splits import named
+from training.data.kept_images import KeptImages
 from training.data.samples import Sample, Splits
 from training.errors import DataError
 from training.evaluation import Scored
@@ -53,6 +55,8 @@ def look_at_good(
     spec: InputSpec,
     device: torch.device,
     *,
+    features: RememberedFeatures | None,
+    kept: KeptImages,
     unfitted: Callable[[], StatisticalModel],
     check: bool,
     confirmed: Container[bytes] = (),
@@ -64,6 +68,8 @@ def look_at_good(
 
     Args:
         model: not fitted yet.
+        features, kept: of the images, which the fit needs, too; no features of a model without
+            a backbone.
         unfitted: makes another model, for a fold.
         check: look for defects.
         confirmed: contents of images that are none, whatever they look like.
@@ -78,7 +84,7 @@ def look_at_good(
         # The folds learn what is held out, so that they see as many images as the final model;
         # test images are learned by nobody.
         beside = [] if splits.validation == splits.test else held_out
-        scored = cross_validated(make_folds(splits.fit, beside), unfitted, spec, device)
+        scored = cross_validated(make_folds(splits.fit, beside), unfitted, spec, device, kept=kept)
         if scored:
             found = far_above(np.array([item.score for item in scored])) if check else []
             suspected = [scored[i] for i in found if image_hash(scored[i].sample) not in confirmed]
@@ -86,11 +92,11 @@ def look_at_good(
             if suspects:
                 # The final model does without them; so must those that score the others.
                 folds = make_folds(without(splits.fit, suspects), beside)
-                scored = [*cross_validated(folds, unfitted, spec, device), *suspected]
+                scored = [*cross_validated(folds, unfitted, spec, device, kept=kept), *suspected]
             return GoodImages(scored, suspects)
     if not check:
         return GoodImages()
-    unlike = suspicious_good(model.extractor, [*plain, *held_out], spec, device)
+    unlike = suspicious_good(features, [*plain, *held_out], spec, device, kept=kept)
     return GoodImages((), tuple(one for one in unlike if image_hash(one) not in confirmed))
 
 

@@ -17,6 +17,8 @@ from edge.bundle.input_spec import InputSpec
 from edge.teaching.outliers import MIN_FOR_OUTLIERS, far_above
 from training.components.feature_extractor import FeatureExtractor
 from training.components.random_projection import SparseRandomProjection
+from training.components.remembered_features import RememberedFeatures
+from training.data.kept_images import KeptImages
 from training.data.loading import prepared_batches
 from training.data.samples import Sample
 
@@ -38,10 +40,12 @@ _PLACES = 4
 
 
 def suspicious_good(
-    extractor: FeatureExtractor | None,
+    extractor: FeatureExtractor | RememberedFeatures | None,
     samples: Sequence[Sample],
     spec: InputSpec,
     device: torch.device,
+    *,
+    kept: KeptImages | None = None,
 ) -> list[Sample]:
     """Return the good images that lie far from all others, the strangest first.
 
@@ -49,13 +53,14 @@ def suspicious_good(
         extractor: of the model; None of one without a backbone, colours and contrasts are then
             compared.
         samples: good images. Those that are inspected in tiles are compared whole.
+        kept: prepared images that the fit needs, too.
 
     Raises:
         DataError: an image cannot be used; names the file.
     """
     plain = [sample for sample in samples if sample.view is None]
     whole = spec.model_copy(update={"tile_plan": None})
-    scores = leave_one_out_scores(extractor or Contrasts(), plain, whole, device)
+    scores = leave_one_out_scores(extractor or Contrasts(), plain, whole, device, kept=kept)
     return [plain[index] for index in far_above(scores)]
 
 
@@ -72,13 +77,19 @@ class Contrasts(nn.Module):
 
 
 def leave_one_out_scores(
-    extractor: nn.Module, samples: Sequence[Sample], spec: InputSpec, device: torch.device
+    extractor: nn.Module,
+    samples: Sequence[Sample],
+    spec: InputSpec,
+    device: torch.device,
+    *,
+    kept: KeptImages | None = None,
 ) -> NDArray[np.float32]:
     """Return how far each image lies from its nearest other one, at the places farthest off.
 
     Args:
         extractor: of the fitted model.
         samples: ``(N,)`` good images; not in tiles.
+        kept: prepared images that the fit needs, too.
 
     Returns:
         ``(N,)``, relative to what is usual; 1 is usual, higher is stranger.
@@ -90,17 +101,22 @@ def leave_one_out_scores(
     parts = [
         samples[start : start + MAX_TOGETHER] for start in range(0, len(samples), MAX_TOGETHER)
     ]
-    found = [_of_part(_features(extractor, part, spec, device)) for part in parts]
+    found = [_of_part(_features(extractor, part, spec, device, kept=kept)) for part in parts]
     return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
 def _features(
-    extractor: nn.Module, samples: Sequence[Sample], spec: InputSpec, device: torch.device
+    extractor: nn.Module,
+    samples: Sequence[Sample],
+    spec: InputSpec,
+    device: torch.device,
+    *,
+    kept: KeptImages | None,
 ) -> Tensor:
     """Return ``(N, P, 48) float16`` features of the deepest layer at P places."""
     projection: SparseRandomProjection | None = None
     found = []
-    batches = prepared_batches(samples, spec, _BATCH_SIZE, set())
+    batches = prepared_batches(samples, spec, _BATCH_SIZE, set(), kept=kept)
     with torch.inference_mode(), tqdm(total=len(samples), desc="compare", unit="pic") as bar:
         for batch in batches:
             features = extractor(batch.to(device))[-1]

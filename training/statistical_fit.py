@@ -11,6 +11,7 @@ from edge.bundle.input_spec import InputSpec
 from edge.imaging.frame import PixelFormat
 from edge.inspection.areas import counted_tiles
 from edge.wording import counted
+from training.data.kept_images import KeptImages
 from training.data.loading import prepared_batches
 from training.data.samples import Sample
 from training.models.anomaly_model import StatisticalModel
@@ -22,13 +23,19 @@ log = logging.getLogger(__name__)
 
 
 def fit_statistical(
-    model: StatisticalModel, samples: Sequence[Sample], spec: InputSpec, device: torch.device
+    model: StatisticalModel,
+    samples: Sequence[Sample],
+    spec: InputSpec,
+    device: torch.device,
+    *,
+    kept: KeptImages | None = None,
 ) -> tuple[PixelFormat, ...]:
     """Fit a model to good images in one pass.
 
     Args:
         samples: good images.
         spec: input size, crop, levels and the formats that are let in.
+        kept: prepared images that were needed before.
 
     Returns:
         The pixel formats that were met, for the manifest.
@@ -50,7 +57,7 @@ def fit_statistical(
     with torch.inference_mode(), naming_settings(model.memory_settings):
         with tqdm(total=images, desc="features", unit=unit) as bar:
             learning = Learning(model, spec, device)
-            for batch in prepared_batches(samples, spec, BATCH_SIZE, formats):
+            for batch in prepared_batches(samples, spec, BATCH_SIZE, formats, kept=kept):
                 learning.learn(batch)
                 bar.update(len(batch))
         steps = model.finish_steps()

@@ -14,7 +14,7 @@ class RememberedFeatures(nn.Module):
     Each image is run alone, so that its features do not depend on its neighbours.
     """
 
-    def __init__(self, extractor: FeatureExtractor, room_bytes: int = 2**29) -> None:
+    def __init__(self, extractor: FeatureExtractor, room_bytes: int) -> None:
         """Set the bound.
 
         Args:

@@ -24,6 +24,7 @@ from edge.inspection.frame_prediction import view_frame
 from edge.inspection.plausibility import ImageStatistics, image_fault, image_statistics
 from edge.inspection.preprocessing import accepts
 from training.data.cifar10 import read_record
+from training.data.kept_images import KeptImages
 from training.data.masks import mask_area, reduced
 from training.data.samples import Sample
 from training.data.shanghaitech import read_array_mask
@@ -190,31 +191,44 @@ def check_readable(samples: Sequence[Sample]) -> dict[Sample, str]:
 
 
 def prepared_batches(
-    samples: Sequence[Sample], spec: InputSpec, batch_size: int, formats: set[PixelFormat]
+    samples: Sequence[Sample],
+    spec: InputSpec,
+    batch_size: int,
+    formats: set[PixelFormat],
+    *,
+    kept: KeptImages | None = None,
 ) -> Iterator[Tensor]:
     """Yield ``(N, H, W, 3) uint8`` BGR batches of images or tiles, in the order of the samples.
 
     Args:
         batch_size: N, at most.
         formats: pixel formats met on the way are added to it.
+        kept: images without a view are taken from here, and kept.
     """
 
-    def load(sample: Sample) -> tuple[Sample, NDArray[Any]]:
+    def load(sample: Sample) -> tuple[Sample, PixelFormat | None, NDArray[Any]]:
+        known = kept.get(sample, spec) if kept is not None else None
+        if known is not None:
+            return sample, *known
         pixels = _read_plain(sample)
         found = pixel_format(pixels)
+        return sample, found, pixels if sample.view else prepare_sample(sample, pixels, spec)
+
+    def viewed(
+        sample: Sample, found: PixelFormat | None, loaded: NDArray[Any]
+    ) -> NDArray[np.uint8]:
         if found is not None:
             formats.add(found)
-        return sample, pixels if sample.view else prepare_sample(sample, pixels, spec)
-
-    def viewed(sample: Sample, loaded: NDArray[Any]) -> NDArray[np.uint8]:
         if sample.view is None:
+            if kept is not None:
+                kept.keep(sample, spec, found, loaded)
             return loaded
         pixels, _ = transform_image(loaded, sample.view, sample.identity)
         return prepare_sample(sample, pixels, spec)
 
     batch: list[NDArray[np.uint8]] = []
     with ThreadPoolExecutor(max_workers=2) as pool:
-        waiting: deque[Future[tuple[Sample, NDArray[Any]]]] = deque()
+        waiting: deque[Future[tuple[Sample, PixelFormat | None, NDArray[Any]]]] = deque()
         upcoming = iter(samples)
         try:
             while True:
