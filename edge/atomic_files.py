@@ -57,6 +57,16 @@ def open_regular(path: Path) -> BufferedReader:
         raise
 
 
+def read_regular(path: Path) -> bytes:
+    """Return what a regular file holds; whatever could block or never end is refused.
+
+    Raises:
+        OSError: it cannot be read, or is a folder, FIFO, socket or device.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
 def check_writable(path: Path) -> None:
     """Find out before long work whether a file can be written in the end.
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge.atomic_files import read_regular
 from edge.mqtt.tls import make_tls
 from edge.settings.credentials import PASSWORD_KEY, granted_path, read_secret
 from edge.settings.mqtt import MqttSettings
@@ -48,6 +49,6 @@ def _sha256(settings: MqttSettings) -> str:
         content = b""
         if file := getattr(settings, name):
             with suppress(OSError):  # who reads it as what it is tells it better
-                content = granted_path(Path(file))[0].read_bytes()
+                content = read_regular(granted_path(Path(file))[0])
         whole.update(hashlib.sha256(content).digest())
     return whole.hexdigest()

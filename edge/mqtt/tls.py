@@ -3,6 +3,7 @@
 import ssl
 from pathlib import Path
 
+from edge.atomic_files import open_regular
 from edge.errors import ConfigurationInvalid
 from edge.settings.credentials import granted_path
 from edge.settings.mqtt import MqttSettings
@@ -33,6 +34,7 @@ def tls_context(
         ConfigurationInvalid: a file cannot be read, or key and certificate are no pair.
     """
     try:
+        _refuse_fifos(ca_file)
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise ConfigurationInvalid(
@@ -42,6 +44,7 @@ def tls_context(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if certificate_file is not None:
         try:
+            _refuse_fifos(certificate_file, key_file)
             # A key with a passphrase would make OpenSSL ask on the terminal.
             context.load_cert_chain(certificate_file, key_file, password=lambda: "")
         except (OSError, ValueError) as error:
@@ -52,3 +55,10 @@ def tls_context(
                 "the key without passphrase."
             ) from error
     return context
+
+
+def _refuse_fifos(*files: str | None) -> None:
+    """Refuse what OpenSSL would wait for, or read without end."""
+    for file in files:
+        if file is not None:
+            open_regular(Path(file)).close()

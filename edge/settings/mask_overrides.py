@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.atomic_files import write_whole
+from edge.atomic_files import open_regular, write_whole
 from edge.bundle.input_spec import Areas
 from edge.bundle.manifest_types import Sha256
 from edge.bundle.mask_file import mask_content
@@ -173,7 +173,7 @@ class MaskOverrides:
             ConfigurationError: it cannot be read.
         """
         try:
-            with self._list.open("rb") as file:
+            with open_regular(self._list) as file:
                 return _Kept.model_validate_json(file.read(MAX_BYTES)).masks
         except FileNotFoundError:
             return ()

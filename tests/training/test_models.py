@@ -515,6 +515,13 @@ def patchcore_vectors(images: Tensor) -> np.ndarray:
     return vectors.permute(0, 2, 3, 1).flatten(1, 2).double().numpy()
 
 
+def test_a_bank_of_one_vector_has_no_components() -> None:
+    with pytest.raises(SettingError, match="a single vector has no components"):
+        fitted("patchcore", bank_size=1)
+    found = predict(fitted("patchcore", bank_size=1, variance=1.0), spotted(2))
+    assert torch.isfinite(found.score).all()
+
+
 @pytest.mark.parametrize("neighbours", [1, 3, 9])
 def test_patchcore_computes_its_formulas(neighbours: int) -> None:
     model = fitted("patchcore", variance=1.0, score="reweighted", sigma=4.0, neighbours=neighbours)

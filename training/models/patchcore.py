@@ -18,6 +18,7 @@ from training.components.gaussian_smoothing import GaussianSmoothing
 from training.components.k_center_greedy import KCenterGreedy, Progress, ignore
 from training.components.nearest_vectors import NearestVectors
 from training.components.projection import Projection
+from training.errors import SettingError
 from training.models.anomaly_model import Prediction, StatisticalModel
 from training.models.settings_checks import (
     light_variation,
@@ -120,10 +121,16 @@ class PatchCore(StatisticalModel):
         """Build the model.
 
         Raises:
-            SettingError: no share of the bank's variance, no such score, or no blur.
+            SettingError: no share of the bank's variance, a bank without one, no such score, or no
+                blur.
         """
         super().__init__()
         require_share("patchcore", "variance", settings.variance)
+        if settings.variance < 1.0 and settings.bank_size < 2:
+            raise SettingError(
+                f"patchcore.bank_size: found {settings.bank_size}, and a single vector has no "
+                "components. Give 2 or more, or --set variance=1."
+            )
         require_choice("patchcore", "score", settings.score, ("map", "reweighted"))
         require_positive("patchcore", "sigma", settings.sigma)
         self.extractor = extractor

@@ -5,7 +5,7 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edge.atomic_files import write_all
+from edge.atomic_files import read_regular, write_all
 from edge.errors import OutputNotWritable
 from edge.journal.entries import Backlog, RecordKind
 
@@ -47,7 +47,7 @@ class ProgressFile:
         """
         newest = backlog.last_seq[RecordKind.VERDICT]
         try:
-            content = json.loads(self._path.read_bytes())
+            content = json.loads(read_regular(self._path))
             found = Progress(
                 journal=str(content["journal"]),
                 seq=int(content["seq"]),

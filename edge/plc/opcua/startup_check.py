@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from edge.atomic_files import read_regular
 from edge.errors import ConfigurationError
 from edge.settings.credentials import OPCUA_PASSWORD_KEY, granted_path, read_secret
 from edge.settings.opcua import OpcUaSettings
@@ -192,7 +193,7 @@ def read_password(settings: OpcUaSettings) -> str | None:
 
 def file_content(file: str) -> tuple[bytes, str]:
     """Return what a certificate or key holds, and in which format."""
-    content = granted_path(Path(file))[0].read_bytes()
+    content = read_regular(granted_path(Path(file))[0])
     # Programs that make certificates write about them above them.
     return content, "pem" if b"-----BEGIN " in content else "der"
 

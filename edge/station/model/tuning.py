@@ -16,7 +16,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.atomic_files import write_whole
+from edge.atomic_files import read_regular, write_whole
 from edge.bundle.loading import Bundle
 from edge.bundle.manifest import Manifest
 from edge.errors import ModelError
@@ -245,7 +245,7 @@ def write_tuning(path: Path, tuning: Tuning) -> None:
 def read_tuning(path: Path, bundle: Bundle, device: str, threads: int) -> Tuning | None:
     """Return the tuning of a file if it holds for this PC, model, runtime and thread budget."""
     try:
-        tuning = Tuning.model_validate_json(path.read_bytes())
+        tuning = Tuning.model_validate_json(read_regular(path))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
