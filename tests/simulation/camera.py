@@ -39,6 +39,7 @@ class Device:
     """The camera as a thing, which outlives the processes that open it.
 
     Attributes:
+        awaited: a part waits for each image, and not for ever.
         present: it can be opened; reading one that went away fails.
         silent: it answers nothing and gives nothing, though it is open.
         next_faults: what the next exposures meet, in order.
@@ -48,6 +49,7 @@ class Device:
 
     scheduler: Scheduler
     chance: random.Random
+    awaited: bool = False
     present: bool = True
     silent: bool = False
     stuck: bool = False
@@ -80,8 +82,10 @@ class Device:
         if fault == "missed":  # it neither exposes nor counts
             return
         driver.counter += 1
-        if fault in ("wrong_size", "too_late") and not driver.gave_frames:
-            # Nothing shows of the first frame after an opening that it is cut, or came late.
+        unseen = ("wrong_size",) if self.awaited else ("wrong_size", "too_late")
+        if fault in unseen and not driver.gave_frames:
+            # Nothing shows of the first frame after an opening that it is cut or, where no part
+            # waits for it, that it came late.
             fault, exposure = "", replace(exposure, fit=True)
         if fault == "old_image" and not self._pixels:
             fault, exposure = "", replace(exposure, fit=True)

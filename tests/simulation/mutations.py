@@ -388,6 +388,11 @@ MUTATIONS = (
         HandshakeMachine, "_fail_ambiguous", _late_frame_counts, ("too_late",), BY_MQTT,
     ),
     Mutation(
+        "an announcement that was lost leaves no pause",
+        HandshakeMachine, "_pause_for_lost_announcement", _never(None), ("kill", "late"), ANNOUNCED,
+        hurried=True,
+    ),
+    Mutation(
         "a part that is over is accepted again",
         HandshakeMachine, "_known", _accept_again, ("twice", "replayed"), BY_MQTT,
     ),

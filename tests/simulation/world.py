@@ -102,7 +102,11 @@ class World:
         self.story = Story(scheduler)
         self.oversight = Oversight(scheduler, self.story, plan.slots, HOLD_MS)
         self.broker = SimulatedBroker(scheduler, f"broker {plan.seed}")
-        self.device = Device(scheduler, random.Random(f"camera {plan.seed}"))
+        self.device = Device(
+            scheduler,
+            random.Random(f"camera {plan.seed}"),
+            awaited=plan.mode in ("software", "announced"),
+        )
         self.device.on_image = self.oversight.on_image
         self.plc = Plc(scheduler)
         self.topic = StationTopic.parse(STATION)
