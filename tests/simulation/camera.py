@@ -82,10 +82,11 @@ class Device:
         if fault == "missed":  # it neither exposes nor counts
             return
         driver.counter += 1
-        unseen = ("wrong_size",) if self.awaited else ("wrong_size", "too_late")
-        if fault in unseen and not driver.gave_frames:
-            # Nothing shows of the first frame after an opening that it is cut or, where no part
-            # waits for it, that it came late.
+        # Nothing shows of the first whole frame after an opening that it is cut, nor of the first
+        # one, where no part waits for it, that it came late.
+        unseen_cut = fault == "wrong_size" and not driver.gave_whole_frames
+        unseen_late = fault == "too_late" and not driver.gave_frames and not self.awaited
+        if unseen_cut or unseen_late:
             fault, exposure = "", replace(exposure, fit=True)
         if fault == "old_image" and not self._pixels:
             fault, exposure = "", replace(exposure, fit=True)
@@ -160,7 +161,7 @@ class Driver:
         self._scheduler = device.scheduler
         self.came = Signal(device.scheduler)
         self.counter = 0
-        self.gave_frames = False
+        self.gave_frames = self.gave_whole_frames = False
         self._frames: deque[tuple[bytes, tuple[int, int], FrameStatus, int, int]] = deque()
         self._last_ns = 0
         self._at_once = False
@@ -176,6 +177,7 @@ class Driver:
     ) -> None:
         counter = self.counter
         self.gave_frames = True
+        self.gave_whole_frames |= status is FrameStatus.COMPLETE and shape == (HEIGHT, WIDTH)
 
         def arrive() -> None:
             if self._device.drivers == [self] and self._device.present:
