@@ -113,8 +113,8 @@ class Scheduler:
     def after(self, delay_ns: int, call: Callable[[], None]) -> None:
         self.at(self.now_ns + delay_ns, call)
 
-    def after_switches(self, count: int, call: Callable[[], None]) -> None:
-        """Have something happen between two steps of threads, so many steps from now."""
+    def after_switches(self, count: int, call: Callable[[], None] | None) -> None:
+        """Have something, or nothing, happen between two steps of threads, so many steps from now."""
         self._countdown, self._at_zero = count, call
 
     def spawn(self, name: str, process: Process, body: Callable[[], object]) -> Task:

@@ -188,6 +188,8 @@ class World:
         self.device.come_back()
         self.broker.set_mode("up")
         self.disk.fault, self.disk.delay_ns = "", 0
+        self.disk.before_commit = _nothing_happens
+        self.scheduler.after_switches(0, None)
         self.around.hang = self.around.defect = False
         until_ns = self.scheduler.now_ns + round(SETTLING_S * SECOND)
         while self.scheduler.now_ns < until_ns and not self._at_rest():
@@ -198,14 +200,9 @@ class World:
         if running is None or not running.inspects or running.publisher is None:
             self.oversight.broken("P9", "no process inspects, though nothing is wrong any more")
             return
-        delivery = running.publisher.delivery()
         state = self.broker.retained.get(self.topic.state)
-        waiting = 0 if delivery.complete else 1
-        if delivery.complete:  # what the broker took is marked with the next commit
-            self.scheduler.run(self.scheduler.now_ns + 4 * SECOND)
-            waiting = self.disk.waiting()
         self.oversight.at_rest(
-            waiting=waiting,
+            waiting=self.disk.waiting(),
             state=None if state is None else json.loads(state),
         )
 
@@ -217,6 +214,7 @@ class World:
         handshake = running.handshake
         return (
             running.publisher.delivery().complete
+            and not self.disk.waiting()  # what the broker took is marked with the next commit
             and not self.oversight.expected()
             and json.loads(state).get("state") in ("online", "degraded")
             and (handshake is None or handshake.ready or self.plan.mode == "every_frame")
@@ -594,7 +592,7 @@ class World:
 
             def kill_at(done: bool) -> None:
                 if done is after:
-                    self.disk.before_commit = lambda _: None
+                    self.disk.before_commit = _nothing_happens
                     self.scheduler.after(0, partial(self._kill, torn))
                     self.scheduler.sleep_ns(10 * SECOND)
 
@@ -747,3 +745,7 @@ def _settings(plan: Plan) -> Settings:
             "handshake": {"slots": plan.slots, "result_hold_ms": HOLD_MS},
         }
     )
+
+
+def _nothing_happens(_done: bool) -> None:
+    """No kill is due around a commit."""
