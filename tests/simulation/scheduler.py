@@ -114,7 +114,7 @@ class Scheduler:
         self.at(self.now_ns + delay_ns, call)
 
     def after_switches(self, count: int, call: Callable[[], None] | None) -> None:
-        """Have something, or nothing, happen between two steps of threads, so many steps from now."""
+        """Have something, or nothing, happen so many steps of threads from now."""
         self._countdown, self._at_zero = count, call
 
     def spawn(self, name: str, process: Process, body: Callable[[], object]) -> Task:
