@@ -256,13 +256,6 @@ def _complete_anyway(original: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, frame: replace(original(self, frame), status=FrameStatus.COMPLETE)
 
 
-def _late_frame_counts(original: Callable[..., Any]) -> Callable[..., Any]:
-    def fail_ambiguous(self: HandshakeMachine, reason: Any, detail: str) -> list[Any]:
-        return self._fail_waiting(reason, detail)  # without a pause
-
-    return fail_ambiguous
-
-
 def _accept_again(original: Callable[..., Any]) -> Callable[..., Any]:
     def known(self: HandshakeMachine, trigger_id: str) -> Any:
         found = original(self, trigger_id)
@@ -385,7 +378,7 @@ MUTATIONS = (
     Mutation("stale and cut frames count as whole", Freshness, "judged", _complete_anyway),
     Mutation(
         "no pause after a frame that never came",
-        HandshakeMachine, "_fail_ambiguous", _late_frame_counts, ("too_late",), BY_MQTT,
+        HandshakeMachine, "_pause", _never(None), ("too_late",), BY_MQTT,
     ),
     Mutation(
         "an announcement that was lost leaves no pause",
