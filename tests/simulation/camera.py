@@ -60,6 +60,7 @@ class Device:
     drivers: "list[Driver]" = field(default_factory=list)
     on_image: Callable[[str, Exposure], None] = lambda _hash, _exposure: None
     _pixels: bytes = b""
+    _given: bytes = b""  # of what it has made, the last whole image that a process has
 
     def open(self) -> "Driver":
         self.scheduler.sleep_ns(30 * MILLISECOND)
@@ -67,6 +68,7 @@ class Device:
             raise CameraNotOpened("the camera is not there")
         driver = Driver(self)
         self.drivers = [driver]
+        self._pixels = self._given  # what was on its way is gone, and nobody knows it
         return driver
 
     def expose(self) -> None:
@@ -121,7 +123,7 @@ class Device:
 
     def process_ended(self) -> None:
         """Let go: a new process has no image to compare the first one of a camera with."""
-        self.drivers, self.stuck, self._pixels = [], False, b""
+        self.drivers, self.stuck, self._pixels, self._given = [], False, b"", b""
 
     def fall_silent(self) -> None:
         self.silent = True
@@ -130,6 +132,10 @@ class Device:
         """Hold the next call into the driver."""
         self.stuck = True
         self._wake()
+
+    def gave(self, pixels: bytes) -> None:
+        """Note the last whole image that the process has."""
+        self._given = pixels
 
     def poke(self) -> None:
         """Let a read of the driver return: a trigger is coming."""
@@ -203,6 +209,8 @@ class Driver:
         if not self._frames or device.silent:
             return None
         pixels, shape, status, number, exposed_ns = self._frames.popleft()
+        if status is FrameStatus.COMPLETE and shape == (HEIGHT, WIDTH):
+            device.gave(pixels)
         array = np.frombuffer(pixels, np.uint8)[: shape[0] * shape[1]].reshape(shape)
         return Frame(
             pixels=array,
