@@ -119,7 +119,8 @@ class InspectionLine:
             refused = partial(_trigger_refused, handshake, outputs)
             if settings.leader == "mqtt" and publisher is not None:
                 publisher.on_trigger_refused(refused)
-                publisher.on_connected(handshake.announcement_lost)
+                frame_timeout_s = settings.camera.trigger.frame_timeout_ms / 1e3
+                publisher.on_gap(handshake.announcement_lost, frame_timeout_s)
             if accepts_triggers and registers is not None:
                 registers.on_trigger_refused(refused)
         self._modbus: ModbusLink | None = None

@@ -109,7 +109,8 @@ class MqttPublisher:
         self._on_event = on_event
         self._on_desired = on_desired
         self._on_trigger_refused: Callable[[int], None] = _nobody_asks
-        self._on_connected: Callable[[], None] = _nobody_waits
+        self._on_gap: Callable[[], None] = _nobody_waits
+        self._gap_limit_s = math.inf
         self._backoff = Backoff(back_off_s, jitter)
         self._beat = beat
         self._clock_ns = clock_ns
@@ -183,9 +184,14 @@ class MqttPublisher:
         """Call this, which must not wait, with the time of each trigger that is not taken."""
         self._on_trigger_refused = call
 
-    def on_connected(self, call: Callable[[], None]) -> None:
-        """Call this, which must not wait, at each connection, before the first message is read."""
-        self._on_connected = call
+    def on_gap(self, call: Callable[[], None], limit_s: float) -> None:
+        """Call this, which must not wait, before the first message behind a gap is carried out.
+
+        Gaps are: no connection; a broker that has not subscribed the station yet, which may take
+        its time; and a thread that had other things to do for ``limit_s``, while messages may
+        have lain there.
+        """
+        self._on_gap, self._gap_limit_s = call, limit_s
 
     def state_changed(self) -> None:
         """Publish the state again: what is reported with it has changed."""
@@ -306,18 +312,24 @@ class MqttPublisher:
 
     def _serve(self, connection: Connection) -> None:
         """Use a connection until it ends or ``stop``."""
-        self._on_connected()
+        self._on_gap()
         self._relay.begin(self._connector.session)
         self._announcer.begin(self._connector.session)
         self._look_due_s = 0.0
         self._report_missing_features(connection)
-        began_s = time.monotonic()
+        began_s = listened_s = time.monotonic()
+        subscribed = connection.subscribed
         while not connection.closed and not self._stopping.is_set():
             self._beat()
             self._announcer.announce(connection, self._link_status())
             self._relay_rows(connection)
             self._update_delivery(connection)
+            silent = time.monotonic() - listened_s >= self._gap_limit_s
             connection.turn(self._wait_s(connection))
+            listened_s = time.monotonic()
+            if silent or connection.subscribed is not subscribed:
+                subscribed = connection.subscribed
+                self._on_gap()
             self._process_received(connection)
             if self._relay.idle and time.monotonic() - began_s > STABLE_S:
                 connection.careful = self._connector.careful = False
@@ -555,4 +567,4 @@ def _nobody_asks(_received_ns: int) -> None:
 
 
 def _nobody_waits() -> None:
-    """Nothing depends on what was sent while there was no connection."""
+    """Nothing depends on what was sent while nobody listened."""

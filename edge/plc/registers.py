@@ -168,7 +168,7 @@ REJECTION_MEANINGS = {
     RejectionCode.BUSY: "no slot was free",
     RejectionCode.NOT_READY: "the station was not ready",
     RejectionCode.RECIPE_MISMATCH: "the recipe is not in force",
-    RejectionCode.EXPIRED: "its deadline had passed",
+    RejectionCode.EXPIRED: "its deadline had passed, or it was read when its frame was due",
     RejectionCode.NOT_LEADER: "another port leads the hand-shake",
     RejectionCode.MALFORMED: "the part id is not valid text",
     RejectionCode.OVERLOADED: "too many messages were waiting; the part is not recorded",

@@ -167,6 +167,10 @@ class HandshakeCoordinator:
         """Note that a part may have been announced of which nothing is known here."""
         self._event(self._handshake.announcement_lost)
 
+    def announcements_forgotten(self) -> None:
+        """Note that whoever announces began anew; the timer's thread ends what waits."""
+        self._event(self._handshake.announcements_forgotten)
+
     def wait_until_due(self, max_wait_s: float) -> None:
         """Wait until ``tick`` has something to do, at most ``max_wait_s``."""
         with self._changed:

@@ -73,6 +73,8 @@ class ModbusClientThread(ModbusLink):
         except Exception as error:  # whatever the socket gives, and exceptions of pymodbus' own
             self._client.close()
             self.counts.connected = 0
+            self._port.on_master_lost()  # what it announces meanwhile nobody reads
+            self._watch_master()
             trouble = f"{type(error).__name__}: {error}".replace("\n", " ")
             if trouble != self._trouble:
                 log.warning("Modbus at %s: %s. It is tried again.", self.address, trouble)
@@ -111,6 +113,11 @@ class ModbusClientThread(ModbusLink):
         )
         self._check(answer, "written", self._plc.status_address)
         self._written = words
+
+    def _away_detail(self) -> str:
+        if self.counts.connected:
+            return super()._away_detail()
+        return f"the registers of the PLC at {self.address} cannot be reached. Check PLC and cable."
 
     def _check(self, answer: Any, what: str, address: int) -> None:
         self.counts.requests += 1

@@ -121,7 +121,10 @@ class ModbusLink(ABC):
     def write(self, function: int, address: int, values: list[int], master: str) -> bool:
         """Take what the master has written; False outside of the table."""
         written = self._port.write(function, address, values, master)
-        self._watch_master()  # before its trigger, which may come in the same write
+        # Before its trigger, which may come in the same write.
+        if self._services.accepts_triggers:
+            self._doubt_announcements()
+        self._watch_master()
         for message in self._port.read_messages():
             if not self._services.put(message):
                 self._port.on_overload(message)
@@ -172,8 +175,7 @@ class ModbusLink(ABC):
         if there:
             services.handshake.announcement_lost()
         services.handshake.set_ready(Input.MASTER, there)
-        limit = f"{self._settings.master_timeout_ms:g} ms"
-        detail = f"the Modbus master's heartbeat has not changed for {limit}. Check PLC and cable."
+        detail = self._away_detail()
         services.health.set(MASTER_AWAY, not there, detail)
         if not self._reports.try_consume(time.monotonic_ns()):
             return  # one that comes and goes would fill log and journal
@@ -185,6 +187,17 @@ class ModbusLink(ABC):
             log.warning("%s", detail)
             event = Event(MASTER_AWAY, Severity.WARNING, detail)
         services.record_event(event)
+
+    def _doubt_announcements(self) -> None:
+        """Let no image meet a part that the master has forgotten, or was refused."""
+        if self._port.has_begun_anew():
+            self._services.handshake.announcements_forgotten()
+        if self._port.has_announced_again():
+            self._services.handshake.announcement_lost()
+
+    def _away_detail(self) -> str:
+        limit = f"{self._settings.master_timeout_ms:g} ms"
+        return f"the Modbus master's heartbeat has not changed for {limit}. Check PLC and cable."
 
     def _report_second_master(self, master: str, leading: str) -> None:
         detail = (

@@ -121,6 +121,7 @@ class ModbusPort:
         self._on_change: Callable[[], None] = _nobody_waits
         self._on_trigger_refused: Callable[[int], None] = _nobody_asks
         self._not_taken: list[int] = []  # when they came; not reported yet
+        self._began_anew = self._announced_again = False  # since somebody asked
         with self._lock:
             self._show()
 
@@ -243,6 +244,18 @@ class ModbusPort:
             taken, self._messages = self._messages, []
             return taken
 
+    def has_begun_anew(self) -> bool:
+        """Tell whether the master has, since the last call: of earlier parts it knows nothing."""
+        with self._lock:
+            began, self._began_anew = self._began_anew, False
+            return began
+
+    def has_announced_again(self) -> bool:
+        """Tell whether the master has sent a refused trigger again, since the last call."""
+        with self._lock:
+            again, self._announced_again = self._announced_again, False
+            return again
+
     def on_overload(self, message: Trigger | Ack) -> None:
         """Note that the station had no room for a message."""
         with self._lock:
@@ -263,11 +276,14 @@ class ModbusPort:
                 return False
             if self._clock_ns() - heard < self._master_timeout_ns:
                 return True
-            # What it will write when it is back is a new trigger, whatever it wrote before.
-            self._heard_ns = None
-            self._command[0] = 0
-            self._show()
+            self._lose_master()
             return False
+
+    def on_master_lost(self) -> None:
+        """Note that the master cannot be reached; it is back with its next heartbeat."""
+        with self._lock:
+            if self._heard_ns is not None:
+                self._lose_master()
 
     @property
     def master(self) -> str | None:
@@ -285,6 +301,8 @@ class ModbusPort:
         """Note what the station lacks; of the master the port knows more itself."""
         missing -= {Input.MASTER}
         with self._lock:
+            # It was read before the station became ready.
+            missing = frozenset() if self._ready else missing
             if missing != self._missing:
                 self._missing = missing
                 self._show()
@@ -315,6 +333,12 @@ class ModbusPort:
             self._on_trigger_refused(received_ns)
 
     # Under the lock.
+
+    def _lose_master(self) -> None:
+        """Let the master begin anew: what it writes when it is back is a new trigger."""
+        self._heard_ns = None
+        self._command[0] = 0
+        self._show()
 
     def _find_last(self, part: Part) -> LastTrigger | None:
         """Return the newest trigger where the part is its."""
@@ -349,6 +373,7 @@ class ModbusPort:
             self._on_trigger()
 
     def _reset(self) -> None:
+        self._began_anew = True
         self._latched = self._missed = 0
         self._last = self._again = None
         if self._leads:
@@ -373,6 +398,7 @@ class ModbusPort:
         if last is not None and last.number == number:
             reused = bool(part_id and last.part_id and part_id != last.part_id)
             if not reused:  # the same part, never a second one
+                self._announced_again = self._announced_again or bool(last.rejection)
                 if last.result is not None and last.result.part.number not in self._standing:
                     self._again = last.result
                 return

@@ -222,6 +222,7 @@ class OpenPart:
     """A part and where it is; the hand-shake's own book-keeping.
 
     Attributes:
+        awaited_ns: monotonic time from which its frame may come.
         seq: of its record; None before it is journalled.
         valid_ns: monotonic time since which its result stands at the ports.
         exposed: its frame arrived complete.
@@ -232,6 +233,7 @@ class OpenPart:
 
     part: Part
     phase: PartPhase
+    awaited_ns: int = 0
     seq: int | None = None
     valid_ns: int = 0
     exposed: bool = False

@@ -10,10 +10,11 @@ nobody gets the frame: the parts that wait become ERROR, and the station is not 
 cannot meet a later part. Where that is noticed late, the process has stood still, and the frame may
 lie in the camera's driver: the time begins anew. Where a hardware line exposes, an announcement
 that was refused or lost leaves such a frame, too: after each start of the camera, and each return
-of whoever announces, the station waits as long. Two things no counter shows: a frame that comes
-later than that, and, of several parts that wait for a hardware line, an edge that the camera
-neither exposed nor counted. Announcing a part only after ``exposed`` of the one before leaves no
-room for the second.
+of whoever announces, the station waits as long. A trigger counts as of the moment in which it
+came: one of such a time that is read after it is refused. Three things no counter shows: a frame
+that comes later than that; a part that is announced more than ``frame_timeout_ms`` after its frame;
+and, of several parts that wait for a hardware line, an edge that the camera neither exposed nor
+counted. Announcing a part only after ``exposed`` of the one before leaves no room for the last.
 
 Accepted parts are never at the mercy of refused triggers: a flood of these has records up to a
 rate and is counted beyond it, and its ids are remembered apart from those of accepted parts.
@@ -117,6 +118,8 @@ class HandshakeMachine:
         self._base: int | None = None  # the camera's counter at the last frame
         self._base_ns = 0  # when that one arrived
         self._quiet_until_ns: int | None = None
+        self._last_quiet_ns = 0  # until when it was quiet the last time
+        self._forgotten = False  # by whoever announced what waits
         self._closed = False
 
     @property
@@ -150,12 +153,15 @@ class HandshakeMachine:
         if known is not None:
             if known.phase is PartPhase.REJECTED:
                 self._refused.move_to_end(request.trigger_id)
+                # Refused again: it was held back, and its edge may come now.
+                self._pause_for_lost_announcement(request.received_ns)
             return self._counted([*done, _repeated(known)])
         part = Part.announced(self._next_number(), request, self._recipe)
         refusal = self._refusal(request, now_ns)
         if refusal is not None:
             return self._counted([*done, self._rejected(part, *refusal, now_ns=now_ns)])
-        one = OpenPart(part=part, phase=PartPhase.ACCEPTED)
+        awaited_ns = self._awaited_ns(request, now_ns)
+        one = OpenPart(part=part, phase=PartPhase.ACCEPTED, awaited_ns=awaited_ns)
         self._open[part.number] = one
         self._waiting.append(one)
         self._remember_accepted(one, now_ns)
@@ -176,7 +182,7 @@ class HandshakeMachine:
             # A part that is announced after its frame must not take the next one.
             self._pause(now_ns + self._frame_timeout_ns)
             return self._counted([*done, Unexpected(frame, "no part waits for a frame")])
-        if frame.captured_ns < self._waiting[0].part.announced_ns:
+        if frame.captured_ns < self._waiting[0].awaited_ns:
             # Announced too late, or exposed by nobody: whose the next frame is, is not known.
             detail = "a frame came before the waiting part was announced"
             lost = self._fail_ambiguous(Reason.OVERRUN, detail)
@@ -211,6 +217,14 @@ class HandshakeMachine:
         """
         self._pause_for_lost_announcement(now_ns)
         return self._counted([])
+
+    def announcements_forgotten(self, now_ns: int) -> Outcomes:
+        """Note that whoever announces began anew: what it announced before may not come any more.
+
+        Where a line exposes, the parts that wait for a frame become ERROR, with the next event.
+        """
+        self._forgotten = self._rules.pairing is Pairing.ANNOUNCED
+        return self.announcement_lost(now_ns)
 
     def decided(self, part: Part, now_ns: int, result: Result | None = None) -> Outcomes:
         """Note that the part has its score: ``Decided``, or ``Late`` when it came too late."""
@@ -293,7 +307,9 @@ class HandshakeMachine:
             for one in self._open.values()
             if one.phase is PartPhase.VALID
         ]
-        if self._waiting:
+        if self._forgotten:
+            due.append(0)
+        elif self._waiting:
             due.append(self._waiting[0].part.announced_ns + self._frame_timeout_ns)
         elif self._quiet_until_ns is not None:
             due.append(self._quiet_until_ns)
@@ -325,6 +341,10 @@ class HandshakeMachine:
         if deadline_ms is not None and now_ns - request.received_ns >= nanoseconds(deadline_ms):
             detail = "the trigger's deadline had passed when it was read"
             return Rejection.EXPIRED, Reason.TIMEOUT, detail
+        if now_ns - request.received_ns >= self._frame_timeout_ns:
+            limit = f"{self._rules.frame_timeout_ms:g} ms"
+            detail = f"the trigger was read only {limit} after it came, when its frame was due"
+            return Rejection.EXPIRED, Reason.TIMEOUT, detail
         if recipe is not None and recipe != self._recipe and not request.offered:
             detail = (
                 f"{recipe} is requested, but {self._recipe or 'none'} is active. Choose it first"
@@ -339,13 +359,20 @@ class HandshakeMachine:
             if name in self._missing_inputs:
                 detail = f"the {name} is not ready"
                 return Rejection.NOT_READY, _INPUT_REASONS[name], detail
-        if self._quiet_until_ns is not None:
+        # A trigger may be read late: that of a quiet time is none of the time after it.
+        late = self._awaited_ns(request, now_ns) < self._last_quiet_ns
+        if self._quiet_until_ns is not None or late:
             detail = "frames of earlier parts may still come. Trigger only while ready"
             return Rejection.NOT_READY, Reason.OVERRUN, detail
         if self._busy:
             detail = "no slot is free. Trigger only while ready, or raise handshake.slots"
             return Rejection.BUSY, Reason.OVERRUN, detail
         return None
+
+    def _awaited_ns(self, request: TriggerRequest, now_ns: int) -> int:
+        """Return from when on the frame may come; where the station exposes, from now on."""
+        announced = self._rules.pairing is Pairing.ANNOUNCED
+        return request.received_ns if announced else now_ns
 
     def _next_number(self) -> int:
         self._last_number += 1
@@ -472,7 +499,7 @@ class HandshakeMachine:
     def _fail_ambiguous(self, reason: Reason, detail: str) -> list[HandshakeEffect]:
         """Fail what waits, and let the frames that may still come of it meet nobody."""
         if self._waiting:
-            self._pause(self._waiting[-1].part.announced_ns + self._latest_ns)
+            self._pause(self._waiting[-1].awaited_ns + self._latest_ns)
         return self._fail_waiting(reason, detail)
 
     def _pause_for_lost_announcement(self, announced_ns: int) -> None:
@@ -488,6 +515,10 @@ class HandshakeMachine:
         counted = self._unrecorded
         if counted is not None and now_ns - counted.since_ns >= REFUSALS_REPORTED_AFTER_NS:
             done += self._report_unrecorded()
+        if self._forgotten:
+            self._forgotten = False
+            detail = "whoever announced the part began anew before its frame came"
+            done += self._fail_ambiguous(Reason.OVERRUN, detail)
         if self._waiting:
             first = self._waiting[0]
             if now_ns - first.part.announced_ns >= self._frame_timeout_ns:
@@ -501,6 +532,7 @@ class HandshakeMachine:
         quiet_until_ns = self._quiet_until_ns
         if quiet_until_ns is not None and now_ns >= quiet_until_ns and not self._waiting:
             self._quiet_until_ns = None
+            self._last_quiet_ns = max(self._last_quiet_ns, quiet_until_ns)
             self._base = None
             if now_ns - quiet_until_ns >= self._frame_timeout_ns // _NOTICED_WITHIN:
                 self._pause(now_ns + self._frame_timeout_ns)

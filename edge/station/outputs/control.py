@@ -174,7 +174,8 @@ class OutputControl:
             if len(self._open) > MAX_OPEN:
                 del self._open[next(iter(self._open))]
         self._put_all(Exposure(key, frame.captured_ns))
-        self._show("busy", True)
+        with self._lock:
+            self._show("busy", bool(self._open))
 
     def on_recorded(self, verdict: Verdict) -> None:
         """A verdict is on record; after its deadline it is not OK, as at the other ports."""
@@ -223,21 +224,18 @@ class OutputControl:
 
     def _show_state(self) -> None:
         with self._lock:
-            reasons, trigger_ready = self._reasons, self._trigger_ready
-            ending, usable = self._ending, self._usable and not self._ending
-            busy = bool(self._open)
-        inspects = reasons is not None and not reasons & HINDERING
-        self._show("ready", usable and (trigger_ready if self._triggered else inspects))
-        self._show("fault", ending or bool(reasons) or reasons is None)
-        self._show("busy", busy)
+            reasons, ending = self._reasons, self._ending
+            inspects = reasons is not None and not reasons & HINDERING
+            self._show_ready(self._trigger_ready if self._triggered else inspects)
+            self._show("fault", ending or bool(reasons) or reasons is None)
+            self._show("busy", bool(self._open))
 
     # As a port of the hand-shake.
 
     def ready(self, ready: bool) -> None:
         with self._lock:
             self._trigger_ready = ready
-            usable = self._usable and not self._ending
-        self._show("ready", ready and usable)
+            self._show_ready(ready)
 
     def accepted(self, part: Part) -> None:
         """Its image or its verdict will come."""
@@ -301,22 +299,23 @@ class OutputControl:
             if not self._triggered and frame.pixels.size and reason is not Reason.OVERRUN:
                 for older in [one for one in self._open if one < key]:
                     del self._open[older]
-            busy = bool(self._open)
-        self._show("busy", busy)
+            self._show("busy", bool(self._open))
 
     def _put_all(self, message: Exposure | Outcome | Count | EncoderLost) -> None:
         for one in self.threads:
             one.put(message)
 
+    # Under the lock, in which it was seen what is to be shown: two threads cannot cross.
+
+    def _show_ready(self, ready: bool) -> None:
+        self._show("ready", ready and self._usable and not self._ending)
+
     def _show(self, output: str, active: bool) -> None:
         thread = self._by_output.get(output)
-        if thread is None:
+        if thread is None or self._shown.get(output) is active:
             return
-        with self._lock:
-            if self._shown.get(output) is active:
-                return
-            if thread.put(StateLevel(output, active)):  # else ``look`` shows it again
-                self._shown[output] = active
+        if thread.put(StateLevel(output, active)):  # else ``look`` shows it again
+            self._shown[output] = active
 
     def _on_missed(self) -> None:
         with self._lock:

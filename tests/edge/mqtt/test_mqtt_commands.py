@@ -1,6 +1,8 @@
 """Triggers and commands through a real mosquitto: typed messages out, refusals told."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,33 @@ def test_a_trigger_that_cannot_be_accepted_is_answered(
     ]
     assert {one["phase"] for one in reported} == {"rejected"}
     assert len(refused) == 5  # outputs let the parts of all of them have their turn
+
+
+def test_a_trigger_that_lay_there_while_the_disk_was_read_comes_behind_a_gap(
+    running_broker: Broker, relaying: Relaying, plc: paho.Client
+) -> None:
+    """Its part may have passed meanwhile."""
+    station, limit_s = connected(relaying(running_broker.url)), 0.2
+    reading, read = threading.Event(), threading.Event()
+    passed_on = list[ControlMessage | None]()  # before the gap was told
+
+    def read_slowly() -> None:
+        reading.set()
+        assert read.wait(GENEROUS_S)
+
+    send(plc, "trigger", {"trigger_id": "in time"})
+    taken(station)
+    station.publisher.on_gap(lambda: passed_on.append(station.control.get(0.0)), limit_s)
+    station.outbox.after_pending = read_slowly
+    station.record(1)
+    assert reading.wait(GENEROUS_S)
+    send(plc, "trigger", {"trigger_id": "late"})
+    time.sleep(limit_s)
+    read.set()
+
+    assert isinstance(taken(station), Trigger)
+    assert passed_on[:1] == [None]
+    assert station.delivered()
 
 
 def test_what_is_too_large_or_malformed_is_refused_and_the_station_goes_on(

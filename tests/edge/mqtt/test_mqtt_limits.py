@@ -1,5 +1,7 @@
 """Brokers that take less than the station has to say: size, retain, QoS, wildcards."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,9 @@ from edge.doctor.finding import Grade
 from edge.doctor.station import broker_finding
 from edge.mqtt.command_gate import COMMAND_NAMES
 from edge.settings.mqtt import MqttSettings
-from tests.support.broker import Broker
+from tests.support.broker import GENEROUS_S, Broker
 from tests.support.relaying import STATION, RelayedJournal, Relaying, has_all, relayed_journals
-from tests.support.scripted_broker import Published, ScriptedBroker, disconnect, properties
+from tests.support.scripted_broker import Published, ScriptedBroker, disconnect, properties, soon
 
 MILLISECOND_NS = 1_000_000
 QUICK = {"refused_pause_ns": (MILLISECOND_NS, 20 * MILLISECOND_NS)}
@@ -145,6 +147,25 @@ def test_a_broker_without_wildcards_is_asked_for_each_command(relaying: Relaying
     wanted = {"trigger", "ack", *(f"cmd/{name}" for name in COMMAND_NAMES)}
     assert {topic.partition("/top/")[2] for topic in plain.subscribed} - {"cmd/+"} == wanted
     assert how != "announced" or not any("+" in topic for topic in plain.subscribed)
+
+
+def test_what_is_sent_before_the_broker_has_subscribed_the_station_may_be_missed(
+    relaying: Relaying,
+) -> None:
+    """A broker that asks a server for each permission takes its time."""
+    permitted, missed = threading.Event(), list[float]()
+
+    def subscribe(_: str) -> int:
+        assert permitted.wait(GENEROUS_S)
+        return 1
+
+    with ScriptedBroker(on_subscribe=subscribe) as slow:
+        station = relaying(slow.url)
+        station.publisher.on_gap(lambda: missed.append(time.monotonic()), GENEROUS_S)
+        station.wait_until(lambda: station.publisher.delivery().connected)
+        permitted_s = time.monotonic()
+        permitted.set()
+        soon(lambda: any(one > permitted_s for one in missed))
 
 
 def test_the_doctor_connects_as_the_station_does_and_reports_what_the_broker_lacks(

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,17 @@ from pydantic import ValidationError
 
 from edge.doctor.finding import Grade
 from edge.doctor.modbus import modbus_finding
+from edge.mqtt.command_queue import CommandQueue
 from edge.plc import registers as table
 from edge.settings import modbus as sizes
 from edge.settings.modbus import ModbusSettings
+from edge.station.handshake.coordinator import HandshakeCoordinator
+from edge.station.handshake.modbus_client import ModbusClientThread
+from edge.station.handshake.modbus_link import LinkServices, modbus_port
+from edge.station.handshake.part import INPUTS, Input, Pairing, Rules
+from edge.station.handshake.state_machine import HandshakeMachine
+from edge.station.monitoring.health import Health
+from edge.station.threads import Failures, Worker
 from tests.edge.plc.test_modbus import Station
 from tests.support.plc import Plc, read_status, station_settings
 from tests.support.remote_io import RemoteIoModule
@@ -49,7 +58,7 @@ def test_a_plc_that_is_the_server_triggers_parts_and_reads_results_in_its_own_re
             program.wait(lambda seen: seen["ready"], "ready")
         memory.stop()
         deadline_s = time.monotonic() + 60
-        while "heartbeat has not changed" not in station.log:
+        while "cannot be reached" not in station.log:
             assert time.monotonic() < deadline_s, station.log
             time.sleep(0.05)
         memory.start()
@@ -76,6 +85,73 @@ def test_a_plc_that_is_the_server_triggers_parts_and_reads_results_in_its_own_re
             record["reason_code"],
             record["part_id"],
         )
+
+
+def test_what_a_plc_announced_while_it_was_away_for_a_moment_is_doubted() -> None:
+    """What it announced meanwhile nobody read, and its edge came all the same."""
+    frame_timeout_s, ended, asked = 0.3, threading.Event(), CommandQueue()
+    with RemoteIoModule() as memory:
+        settings = ModbusSettings.model_validate(
+            {
+                "plc": {"host": "127.0.0.1", "port": memory.port, "status_address": STATUS_ADDRESS},
+                "master_timeout_ms": 60_000,
+            }
+        )
+        assert settings.plc is not None
+        port, health = modbus_port(settings, accepts_triggers=True, max_results=2), Health()
+        rules = Rules(
+            pairing=Pairing.ANNOUNCED,
+            frame_timeout_ms=frame_timeout_s * 1e3,
+            inputs=INPUTS | {Input.MASTER},
+        )
+        handshake = HandshakeCoordinator(
+            handshake=HandshakeMachine(rules),
+            ports=[port],
+            expose=lambda: None,
+            record_event=lambda _: None,
+        )
+        for name in INPUTS:
+            handshake.set_ready(name, True)
+        services = LinkServices(
+            port=port,
+            accepts_triggers=True,
+            handshake=handshake,
+            put=asked.put,
+            health=health,
+            record_event=lambda _: None,
+        )
+        link = ModbusClientThread(settings, services, settings.plc)
+
+        def keep_time() -> None:
+            while not ended.is_set():
+                handshake.wait_until_due(0.1)
+                handshake.tick()
+
+        bodies = [keep_time, lambda: link.run(ended.is_set)]
+        threads = [Worker("line", body, Failures()) for body in bodies]
+        for thread in threads:
+            thread.start()
+        with PlcProgram(memory.port) as program:
+            program.wait(lambda seen: seen["ready"], "ready")
+            program.write(control=table.TRIGGER.mask, trigger_id=4)
+            assert asked.get(60) is not None
+        memory.stop()
+        memory.start()
+        with PlcProgram(memory.port) as program:
+            deadline_s = time.monotonic() + 60
+            while not (seen := program.read())["order_check"]:  # nothing is written yet
+                assert time.monotonic() < deadline_s
+            assert not seen["ready"] and seen["master_missing"]
+            assert "cannot be reached" in health.reasons["modbus_master_away"]
+            heard_s = time.monotonic()
+            program.write(control=table.TRIGGER.mask, trigger_id=5)  # in place of the other
+            assert asked.get(60) is not None
+            program.wait(lambda seen: seen["ready"], "ready")
+            assert time.monotonic() - heard_s >= 2 * frame_timeout_s
+            assert asked.get(0) is None
+        ended.set()
+        for thread in threads:
+            assert thread.join(60)
 
 
 def _verdicts(folder: Path) -> list[dict[str, Any]]:

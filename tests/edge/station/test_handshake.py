@@ -585,6 +585,89 @@ def test_the_image_of_a_part_whose_announcement_was_lost_meets_no_later_part(
     assert line.exposed(12, 370).trigger_id == "3"
 
 
+@pytest.mark.parametrize("pairing", [Pairing.SOFTWARE, Pairing.ANNOUNCED])
+def test_a_refused_trigger_that_is_sent_again_may_have_its_edge_all_the_same(
+    pairing: Pairing,
+) -> None:
+    """Whoever was refused holds the part back, and announces it again once the line is ready."""
+    line = Line(pairing)
+    line.handshake.set_ready(Input.MODEL, False)
+    assert isinstance(line.trigger("1", 0)[0], Rejected)
+    line.handshake.set_ready(Input.MODEL, True)
+    line.tick(200)
+    assert line.handshake.ready
+
+    assert [type(o) for o in line.trigger("1", 210)] == [Repeated]
+    if pairing is Pairing.SOFTWARE:  # which exposes nothing
+        assert line.handshake.ready
+        return
+    (refused,) = line.trigger("2", 220)
+
+    assert isinstance(refused, Rejected)
+    assert [type(o) for o in line.frame(11, 230)] == [Unexpected]
+
+
+@pytest.mark.parametrize("pairing", [Pairing.SOFTWARE, Pairing.ANNOUNCED])
+def test_a_trigger_of_a_quiet_time_that_is_read_after_it_takes_no_earlier_image(
+    pairing: Pairing,
+) -> None:
+    """The frame that was waited for may have come after it, and not be handled yet."""
+    line = Line(pairing)
+    line.accepted("1", 0)
+    line.tick(100)  # no frame came
+    line.tick(200)
+    assert line.handshake.ready
+
+    (taken,) = printed(line.handshake.trigger(request("2", 199), 201 * MS))
+    of_the_first = printed(line.handshake.frame(image(11, 199.5), 202 * MS))
+
+    assert isinstance(taken, Rejected if pairing is Pairing.ANNOUNCED else Accepted)
+    assert isinstance(of_the_first[-1], Unexpected)
+
+
+@pytest.mark.parametrize("late_ms", [99, 100, 400])
+def test_where_the_station_exposes_late_the_image_meets_no_later_part(late_ms: float) -> None:
+    """The thread of the triggers may wait for the record of a refused one."""
+    line = Line()
+    (taken,) = printed(line.handshake.trigger(request("1", 0), round(late_ms * MS)))
+    if late_ms >= FRAME_TIMEOUT_MS:  # another part stands before the camera by now
+        assert isinstance(taken, Rejected)
+        assert (taken.rejection, taken.reason) == (Rejection.EXPIRED, Reason.TIMEOUT)
+        assert line.handshake.ready
+        return
+    assert failures(line.tick(100)) == [(1, Reason.TIMEOUT)]
+    line.tick(200)
+    assert isinstance(line.trigger("2", 201)[0], Rejected)
+    assert [type(o) for o in line.frame(11, late_ms + 2 * FRAME_TIMEOUT_MS - 1)] == [Unexpected]
+
+
+@pytest.mark.parametrize("pairing", Pairing)
+def test_a_part_that_whoever_announced_it_has_forgotten_takes_no_other_parts_image(
+    pairing: Pairing,
+) -> None:
+    line = Line(pairing)
+    if pairing is Pairing.EVERY_FRAME:
+        line.handshake.announcements_forgotten(0)
+        assert line.exposed(10, 0)
+        return
+    line.valid("0", 10, 0)
+    line.accepted("1", 10)
+    line.accepted("2", 20)
+    line.handshake.announcements_forgotten(30 * MS)
+    if pairing is Pairing.SOFTWARE:  # the station has exposed for it
+        assert line.exposed(11, 40).trigger_id == "1"
+        return
+
+    assert not line.handshake.ready
+    assert line.handshake.next_due_ns() == 0
+    assert failures(line.tick(31)) == [(2, Reason.OVERRUN), (3, Reason.OVERRUN)]
+    assert [type(o) for o in line.frame(11, 40)] == [Unexpected]
+    line.tick(230)
+    assert line.handshake.ready
+    line.accepted("3", 240)
+    assert line.exposed(12, 250).trigger_id == "3"
+
+
 def test_until_the_counter_is_known_parts_are_taken_one_at_a_time() -> None:
     line = Line(Pairing.ANNOUNCED)
     line.accepted("1", 0)
@@ -759,7 +842,8 @@ class World:
 
     The camera counts every exposure, also one whose frame it loses; frames arrive in order, at
     most twice the frame timeout after their trigger. A hardware line exposes whatever the station
-    answered to the announcement.
+    answered to the announcement. Triggers that are sent while the line is ready, and frames that
+    have arrived, may be handled later.
     """
 
     def __init__(self, pairing: Pairing, seed: int) -> None:
@@ -774,6 +858,9 @@ class World:
         self.sent: list[str] = []
         self.edges: deque[tuple[str, float]] = deque()  # announced, not yet exposed
         self.under_way: deque[tuple[int, float]] = deque()  # frame, latest arrival
+        self.unread: deque[tuple[str, float, float | None]] = deque()  # trigger, arrival, deadline
+        self.unhandled: deque[Frame] = deque()  # arrived
+        self.refused: set[str] = set()
         self.exposed_for: dict[int, str] = {}
         self.paired: set[int] = set()
         self.accepted: set[int] = set()
@@ -796,6 +883,8 @@ class World:
                 self.paired.add(outcome.frame.number)
                 self.inspecting.append(outcome.part)
             elif isinstance(outcome, Decided | Failed | Rejected):
+                if isinstance(outcome, Rejected):
+                    self.refused.add(outcome.part.trigger_id or "")
                 self.records[outcome.part.number] += 1
                 assert self.records[outcome.part.number] == 1
                 self.uncommitted.append(outcome.part)
@@ -811,7 +900,14 @@ class World:
 
     def arrive(self, status: FrameStatus) -> None:
         number, _ = self.under_way.popleft()
-        self.apply(self.line.frame(number, self.now_ms, status))
+        self.unhandled.append(image(number, self.now_ms, status))
+        if self.random.random() < 0.95:
+            self.handle()
+
+    def handle(self) -> None:
+        while self.unhandled:
+            frame = self.unhandled.popleft()
+            self.apply(printed(self.line.handshake.frame(frame, round(self.now_ms * MS))))
 
     def pass_time(self, ms: float) -> None:
         """Let time go by, with what cannot be later than that."""
@@ -829,14 +925,37 @@ class World:
         if self.pairing is Pairing.ANNOUNCED:
             self.edges.append((name, self.now_ms))
         deadline_ms = self.random.choice([None, None, 30.0, 150.0])
-        self.apply(self.line.trigger(name, self.now_ms, deadline_ms=deadline_ms))
+        self.unread.append((name, self.now_ms, deadline_ms))
+        if not self.line.handshake.ready or self.random.random() < 0.95:
+            self.read()
+
+    def read(self) -> None:
+        while self.unread:
+            name, sent_ms, deadline_ms = self.unread.popleft()
+            asked = request(name, sent_ms, deadline_ms=deadline_ms)
+            self.apply(printed(self.line.handshake.trigger(asked, round(self.now_ms * MS))))
 
     def same_trigger_again(self) -> None:
+        self.read()
         name = self.random.choice(self.sent)
+        if self.pairing is Pairing.ANNOUNCED and name in self.refused:
+            self.edges.append((name, self.now_ms))  # it was held back until now
         (*others, repeated) = self.line.trigger(name, self.now_ms)
         assert isinstance(repeated, Repeated)
         assert repeated.part.trigger_id == name
         self.apply(others)
+
+    def announced_in_vain(self) -> None:
+        """Let an announcement get lost; that is noticed, and its edge comes."""
+        self.edges.append(("lost", self.now_ms))
+        self.line.handshake.announcement_lost(round(self.now_ms * MS))
+
+    def plc_begins_anew(self) -> None:
+        """It knows nothing of what it announced, which may be taken off the line."""
+        self.read()
+        if self.random.random() < 0.5:
+            self.edges.clear()
+        self.line.handshake.announcements_forgotten(round(self.now_ms * MS))
 
     def edge(self) -> None:
         self.expose(*self.edges.popleft())
@@ -894,6 +1013,7 @@ class World:
             printed(handshake.camera_restarted(round(self.now_ms * MS), "the camera is lost"))
         )
         self.under_way.clear()
+        self.unhandled.clear()
         away_ms = self.random.choice([0, 50, 300])
         self.now_ms += away_ms
         self.edges = deque(e for e in self.edges if e[1] + FRAME_TIMEOUT_MS > self.now_ms)
@@ -915,6 +1035,12 @@ class World:
             self.acknowledge: 1,
             self.camera_lost_and_back: 0.2,
         }
+        if self.pairing is Pairing.ANNOUNCED:
+            steps |= {self.announced_in_vain: 0.1, self.plc_begins_anew: 0.1}
+        if self.unread:
+            steps[self.read] = 4
+        if self.unhandled:
+            steps[self.handle] = 4
         if self.sent:
             steps[self.same_trigger_again] = 0.5
         if self.edges:
@@ -936,8 +1062,11 @@ class World:
 
     def come_to_the_end(self) -> None:
         """Let everything come in that is on its way."""
+        self.read()
+        self.handle()
         for _ in range(10):
             self.pass_time(FRAME_TIMEOUT_MS)
+            self.handle()
             self.tick()
             while self.inspecting:
                 self.score()

@@ -1,6 +1,7 @@
 """The whole line: camera, station, journal and broker, each real and in a process of its own."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import count
@@ -10,9 +11,11 @@ from typing import Any
 import psutil
 import pytest
 
+from edge.plc.registers import RESET, TRIGGER
 from tests.soak import times
 from tests.support.broker import Broker
 from tests.support.gige_camera import GigECamera
+from tests.support.plc import Plc
 from tests.support.recipes import copied_bundle
 from tests.support.small_bundle import defective_image, good_image
 from tests.support.station_process import StationProcess, until
@@ -275,6 +278,47 @@ def test_a_part_whose_announcement_was_lost_lends_its_image_to_no_other(
     assert (refused["trigger_id"], refused["reason"]) == ("t2", "not_ready")
     assert (verdict["part_id"], verdict["reason"]) == ("the next", "overrun")
     assert (taken["part_id"], taken["result"]) == ("the one after", "NOK")
+
+
+def test_a_part_that_the_plc_has_forgotten_takes_the_image_of_no_other(
+    line: StationProcess, camera: GigECamera
+) -> None:
+    triggered(line, mode="hardware", frame_timeout_ms=2_500)
+    line.settings["modbus"] = {"host": "127.0.0.1", "port": 0, "master_timeout_ms": 60_000}
+
+    def announce(plc: Plc, number: int, part_id: bytes) -> dict[str, Any]:
+        plc.write(control=TRIGGER.mask, trigger_id=number, part_id=part_id)
+        return plc.wait(lambda seen: seen["taken"] and seen["taken_id"] == number, "an answer")
+
+    with line:
+        line.degraded("modbus_master_away")
+        port = re.search(r"Modbus at 127\.0\.0\.1:(\d+)", line.log)
+        assert port is not None
+        with Plc(int(port[1])) as plc:
+            plc.wait(lambda seen: seen["ready"], "ready")
+            announce(plc, 1, b"before")
+            camera.edge()
+            plc.acknowledge(plc.wait(lambda seen: seen["result_valid"], "its result"))
+            assert not announce(plc, 2, b"forgotten")["rejected"]
+            plc.write(control=RESET.mask)  # as at the start of the PLC
+            plc.write(control=0)
+            assert announce(plc, 1, b"the next")["rejected"]
+            camera.edge()  # it passes all the same
+            verdicts = line.verdicts(3)
+            plc.write(control=0)
+            plc.wait(lambda seen: seen["ready"], "ready")
+            assert not announce(plc, 2, b"the one after")["rejected"]
+            camera.edge()
+            seen = plc.wait(lambda seen: seen["result_valid"], "its result")
+        (*_, taken) = line.verdicts(4)
+
+    assert {one["part_id"]: one["reason"] for one in verdicts} == {
+        "before": "score_below",
+        "forgotten": "overrun",
+        "the next": "overrun",
+    }
+    assert (taken["part_id"], taken["result"]) == ("the one after", "OK")
+    assert (seen["result_part_id"], seen["result_ok"]) == ("the one after", True)
 
 
 def test_a_pulled_camera_is_an_error_for_the_part_that_waits_and_the_next_is_rejected(

@@ -1,14 +1,32 @@
 """The hand-shake in registers: what stands there after each event, without a network."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+
+import pytest
 
 from edge.contract.commands import Ack, Trigger
 from edge.inspection.decision import Reason, Result
 from edge.plc import registers as table
+from edge.plc.modbus_server import ServerCounts
 from edge.plc.registers import Order, RejectionCode
+from edge.settings.modbus import ModbusSettings
+from edge.station.handshake.coordinator import HandshakeCoordinator
+from edge.station.handshake.modbus_link import LinkServices, ModbusLink
 from edge.station.handshake.modbus_port import ModbusPort
-from edge.station.handshake.part import INPUTS, Part, PartResult, Rejection, TriggerSource
+from edge.station.handshake.part import (
+    INPUTS,
+    Input,
+    Pairing,
+    Part,
+    PartResult,
+    Rejection,
+    Rules,
+    TriggerSource,
+)
+from edge.station.handshake.state_machine import HandshakeMachine
+from edge.station.monitoring.health import Health
 from tests.soak import times
 from tests.support.plc import read_status
 
@@ -268,6 +286,108 @@ def test_a_message_that_finds_no_room_refuses_the_trigger() -> None:
     (asked,) = bench.write(control=table.TRIGGER.mask)
     bench.port.on_overload(asked)
     assert bench.shows(taken=True, rejected=True, rejection=7)
+
+
+def test_a_station_that_is_ready_misses_nothing_whatever_was_read_before() -> None:
+    """The port's thread asks what is missing, and the station becomes ready meanwhile."""
+    bench = Bench()
+    bench.port.ready(True)
+    bench.port.set_missing(frozenset({Input.CAMERA}))
+    assert bench.shows(ready=True, online=True, camera_missing=False)
+    bench.port.ready(False)
+    assert bench.shows(ready=False, online=True)
+    bench.port.set_missing(frozenset({Input.CAMERA}))
+    assert bench.shows(ready=False, online=False, camera_missing=True)
+
+
+class LinkWithoutNetwork(ModbusLink):
+    counts = ServerCounts()
+
+    def run(self, ending: Callable[[], bool]) -> None:
+        """Nothing runs: the test calls."""
+
+
+class AnnouncedLine:
+    """A link between a master and the hand-shake of a hardware line, with one clock."""
+
+    def __init__(self) -> None:
+        self.now_ns = SECOND
+        self._words = [0] * table.COMMAND_WORDS
+        port = ModbusPort(
+            leads=True,
+            accepts_triggers=True,
+            max_results=2,
+            order=Order(),
+            master_timeout_ns=SECOND,
+            clock_ns=lambda: self.now_ns,
+        )
+        rules = Rules(
+            pairing=Pairing.ANNOUNCED, frame_timeout_ms=100.0, inputs=INPUTS | {Input.MASTER}
+        )
+        self.handshake = HandshakeCoordinator(
+            handshake=HandshakeMachine(rules),
+            ports=[port],
+            expose=lambda: None,
+            record_event=lambda _: None,
+            clock_ns=lambda: self.now_ns,
+        )
+        port.on_trigger_refused(lambda _: self.handshake.announcement_lost())
+        for name in INPUTS:
+            self.handshake.set_ready(name, True)
+        services = LinkServices(
+            port=port,
+            accepts_triggers=True,
+            handshake=self.handshake,
+            put=lambda _: True,
+            health=Health(),
+            record_event=lambda _: None,
+        )
+        self.link = LinkWithoutNetwork(ModbusSettings(host="127.0.0.1"), services, "registers")
+        self._port = port
+        self.write()
+        self.rest()
+        assert self.ready
+
+    @property
+    def ready(self) -> bool:
+        status = self._port.read(4, 0, table.STATUS_WORDS)
+        assert status is not None
+        return bool(read_status(status)["ready"])
+
+    def write(self, master: str = "192.168.0.1", **values: int | bytes) -> None:
+        """Write the whole command block in one request, with a heartbeat."""
+        beat = self._words[table.named(table.COMMAND, "master_heartbeat").address]
+        for name, value in {**values, "master_heartbeat": beat + 1}.items():
+            one = table.named(table.COMMAND, name)
+            self._words[one.address : one.end] = table.encoded(value, one.kind, Order())
+        assert self.link.write(16, 0, self._words, master)
+
+    def rest(self) -> None:
+        """Let twice the time that a frame has pass."""
+        self.now_ns += SECOND // 5
+        self.handshake.tick()
+
+
+@pytest.mark.parametrize("what", ["reset", "a refused trigger again", "another master"])
+def test_a_master_that_begins_anew_or_announces_again_makes_the_line_quiet(what: str) -> None:
+    line = AnnouncedLine()
+    line.write(control=table.TRIGGER.mask, trigger_id=7, part_id=b"\xff\xfe")
+    assert not line.ready
+    line.rest()
+    line.write(control=0)
+    assert line.ready
+
+    if what == "reset":
+        line.write(control=table.RESET.mask)
+    elif what == "a refused trigger again":
+        line.write(control=table.TRIGGER.mask)
+    else:
+        line.now_ns += SECOND  # without a heartbeat
+        line.link.tick()
+        line.write("192.168.0.2")
+    assert not line.ready
+    line.rest()
+    assert line.ready
 
 
 def test_no_read_mixes_two_results() -> None:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -160,7 +161,9 @@ def _find_edges(folder: Path) -> list[dict[str, Any]]:
 class Lines:
     """The lines of a module, driven as the station drives them; a part has its turn at once."""
 
-    def __init__(self, at: RemoteIoModule, start: bool = True, **outputs: Any) -> None:
+    def __init__(
+        self, at: RemoteIoModule, start: bool = True, triggered: bool = False, **outputs: Any
+    ) -> None:
         settings = OutputsSettings.model_validate(
             {
                 "module": {"host": "127.0.0.1", "port": at.port, "timeout_ms": 150}
@@ -177,7 +180,7 @@ class Lines:
             settings=settings,
             devices={"module": RemoteIo(settings.module)},
             counter=EncoderCounter(settings.encoder) if settings.encoder else None,
-            triggered=False,
+            triggered=triggered,
             health=self.health,
             record_event=self.events.append,
         )
@@ -486,6 +489,54 @@ def test_a_state_that_found_no_room_is_shown_all_the_same() -> None:
         lines.health.set("camera_lost", True)
         lines.start()
         module.wait(lambda: module.edges(3)[-2:] == [False, True], "the fault")
+        lines.close()
+
+
+class LockWithGap:
+    """A lock; when it is released for the second time, something happens at once."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._happens = [happens, _nothing]
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        if self._happens:
+            self._happens.pop()()
+
+
+def _nothing() -> None:
+    """It is released for the first time."""
+
+
+def test_a_state_that_changes_while_another_thread_shows_it_is_shown_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with RemoteIoModule() as module:
+        busy = {"device": "module", "line": 4}
+        lines = Lines(module, start=False, triggered=True, busy=busy)
+        shown: dict[str, bool] = {}
+
+        def put(message: object) -> bool:
+            if isinstance(message, device_thread.StateLevel):
+                shown[message.output] = message.active
+            return True
+
+        monkeypatch.setattr(lines.control.threads[0], "put", put)
+        lines.control.ready(True)
+        assert shown["ready"]
+        for happens, level in (
+            (lambda: lines.control.ready(False), {"ready": False}),
+            (lambda: lines.control.ready(True), {"ready": True}),
+            (lines.skipped, {"ready": True, "busy": True}),
+        ):
+            monkeypatch.setattr(lines.control, "_lock", LockWithGap(happens))
+            lines.control.look()
+            assert level.items() <= shown.items()
+        lines.start()
         lines.close()
 
 
