@@ -66,7 +66,7 @@ def cross_validated(
     spec: InputSpec,
     device: torch.device,
     *,
-    kept: KeptImages,
+    kept: KeptImages | None,
 ) -> list[Scored]:
     """Score the images of each fold by a model fitted to the others, as the line would.
 

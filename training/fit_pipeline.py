@@ -29,6 +29,7 @@ from training.alignment import (
 from training.calibration import Calibration, calibrate
 from training.checkpoint import Checkpoint, Description, ValidationImages
 from training.components.backbones import Weights, find_weights
+from training.components.feature_extractor import FeatureExtractor
 from training.components.remembered_features import RememberedFeatures
 from training.config import AUTO_ALGORITHM, FitConfig
 from training.confirmed_images import check_confirmed, confirmed_images
@@ -127,17 +128,8 @@ def fit_checkpoint(
     prepared = _prepare(config, splits)
     splits = prepared.splits
     confirmed = confirmed_images(config.confirm_good)
-    memory = _Memory.of(prepared)
-    good = _look_at_good(config, prepared, confirmed, memory)
-    if config.strict:
-        refuse_suspects(good.suspects)
-    trusted = replace(
-        splits,
-        fit=without(splits.fit, good.suspects),
-        validation=without(splits.validation, good.suspects),
-    )
-    learned = _fit(
-        config, prepared, trusted, memory=memory, state_path=state_path, on_epoch=on_epoch
+    good, trusted, learned = _learn(
+        config, prepared, confirmed, state_path=state_path, on_epoch=on_epoch
     )
     spec = learned.spec
     scored = score_samples(
@@ -322,35 +314,42 @@ class _Memory:
     """What is read and extracted once, though the look at the images and the fit both need it.
 
     Attributes:
-        features: None of a model without a backbone.
+        images: None where each is needed once.
+        features: of the model itself where each image is needed once; None of a model without a
+            backbone.
     """
 
-    images: KeptImages
-    features: RememberedFeatures | None
+    images: KeptImages | None
+    features: FeatureExtractor | RememberedFeatures | None
 
     @classmethod
-    def of(cls, prepared: _Prepared) -> Self:
+    def of(cls, config: FitConfig, prepared: _Prepared) -> Self:
         model = prepared.model
-        # A training reads its images in an order and a memory of its own.
-        room_bytes = _REMEMBERED_BYTES if isinstance(model, StatisticalModel) else 0
+        if model.extractor is not None:
+            model.extractor.to(prepared.device)
+        # A training reads its images in an order and a memory of its own, and what is learned in
+        # tiles is looked at whole.
+        whole = isinstance(model, StatisticalModel) and prepared.spec.tile_plan is None
+        if not (is_cross_validated(model, prepared.splits) or (whole and config.check_good)):
+            return cls(None, model.extractor)
         features = None
         if model.extractor is not None:
-            features = RememberedFeatures(model.extractor.to(prepared.device), room_bytes)
-        return cls(KeptImages(room_bytes), features)
+            features = RememberedFeatures(model.extractor, _REMEMBERED_BYTES)
+        return cls(KeptImages(_REMEMBERED_BYTES), features)
 
 
 @contextmanager
 def _with_extractor(
-    model: AnomalyModel, extractor: RememberedFeatures | None
-) -> Iterator[AnomalyModel]:
+    model: AnomalyModel, extractor: FeatureExtractor | RememberedFeatures | None
+) -> Iterator[None]:
     """Let a model take its features from a memory."""
     own = model.extractor
-    if extractor is None:
-        yield model
+    if extractor is own:
+        yield
         return
     model.extractor = extractor  # type: ignore[assignment]
     try:
-        yield model
+        yield
     finally:
         model.extractor = own
 
@@ -402,6 +401,37 @@ class _Learned:
     fit: tuple[Sample, ...]
     stopping: tuple[Sample, ...]
     notes: dict[str, Any]
+
+
+def _learn(
+    config: FitConfig,
+    prepared: _Prepared,
+    confirmed: Mapping[bytes, Path],
+    *,
+    state_path: Path | None,
+    on_epoch: OnEpoch | None,
+) -> tuple[GoodImages, Splits, _Learned]:
+    """Look at the good images and fit the model to those that are trusted.
+
+    What both need of the images takes memory until then and no longer.
+
+    Returns:
+        What is known of the good images, the splits without suspects, and what was learned.
+    """
+    memory = _Memory.of(config, prepared)
+    good = _look_at_good(config, prepared, confirmed, memory)
+    if config.strict:
+        refuse_suspects(good.suspects)
+    splits = prepared.splits
+    trusted = replace(
+        splits,
+        fit=without(splits.fit, good.suspects),
+        validation=without(splits.validation, good.suspects),
+    )
+    learned = _fit(
+        config, prepared, trusted, memory=memory, state_path=state_path, on_epoch=on_epoch
+    )
+    return good, trusted, learned
 
 
 def _fit(

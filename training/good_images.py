@@ -16,6 +16,7 @@ from edge.teaching.lots import MAX_CROSS_VALIDATED
 from edge.teaching.outliers import MIN_FOR_OUTLIERS, far_above
 from edge.wording import SUSPECTS, counted
 from training.calibration import Calibration
+from training.components.feature_extractor import FeatureExtractor
 from training.components.remembered_features import RememberedFeatures
 from training.cross_validation import cross_validated, make_folds
 from training.data.content import image_hash
@@ -55,8 +56,8 @@ def look_at_good(
     spec: InputSpec,
     device: torch.device,
     *,
-    features: RememberedFeatures | None,
-    kept: KeptImages,
+    features: FeatureExtractor | RememberedFeatures | None,
+    kept: KeptImages | None,
     unfitted: Callable[[], StatisticalModel],
     check: bool,
     confirmed: Container[bytes] = (),

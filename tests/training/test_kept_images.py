@@ -1,6 +1,8 @@
 """What a fit needs twice is read and extracted once, and the fit is the same."""
 
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from training.components.remembered_features import RememberedFeatures
 from training.data.kept_images import KeptImages
 from training.data.loading import first_sight, prepared_batches
 from training.data.samples import GOOD, Sample
+from training.evaluation import score_samples
 from training.fit_pipeline import fit_checkpoint
 
 SPEC = first_sight((64, 64))
@@ -99,3 +102,64 @@ def test_a_fit_that_remembers_its_images_is_the_same_as_one_that_reads_them_anew
     assert tensors.keys() == remembering.model.state_dict().keys()
     assert all(torch.equal(t, tensors[n]) for n, t in remembering.model.state_dict().items())
     assert np.array_equal(remembering.records.scores, forgetting.records.scores)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "good", "changes", "remembered"),
+    [
+        ("patchcore", 130, {}, True),
+        ("patchcore", 130, {"check_good": False}, False),
+        ("patchcore", 130, {"tile": 48}, False),
+        ("patchcore", 12, {"tile": 48}, True),
+        ("stfpm", 12, {}, False),
+    ],
+    ids=["compared", "not compared", "compared whole", "cross-validated tiles", "trained"],
+)
+def test_a_fit_remembers_nothing_where_it_needs_each_image_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    algorithm: str,
+    good: int,
+    changes: dict[str, Any],
+    remembered: bool,
+) -> None:
+    write_folder(tmp_path / "parts", good=good)
+    write_weights(tmp_path / "weights.safetensors")
+    memories = memories_made(monkeypatch)
+    fit_checkpoint(fit_config(tmp_path, algorithm, **changes))
+    assert len(memories) == (2 if remembered else 0)
+
+
+@pytest.mark.parametrize("good", [130, 12], ids=["compared", "cross-validated"])
+def test_a_fit_lets_go_of_what_it_remembers_before_it_calibrates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    write_folder(tmp_path / "parts", good=good)
+    write_weights(tmp_path / "weights.safetensors")
+    memories = memories_made(monkeypatch)
+    left: list[int] = []
+
+    def calibrate(*arguments: Any) -> Any:
+        left.append(sum(memory() is not None for memory in memories))
+        return score_samples(*arguments)
+
+    monkeypatch.setattr(fit_pipeline, "score_samples", calibrate)
+    fit_checkpoint(fit_config(tmp_path, "patchcore"))
+    assert (len(memories), left) == (2, [0])
+
+
+def memories_made(monkeypatch: pytest.MonkeyPatch) -> list["weakref.ref[Any]"]:
+    """Return a list to which the memories of images and of features come as fits make them."""
+    made: list[weakref.ref[Any]] = []
+
+    def spied(kind: type) -> Any:
+        def make(*arguments: Any) -> Any:
+            memory = kind(*arguments)
+            made.append(weakref.ref(memory))
+            return memory
+
+        return make
+
+    for kind in (KeptImages, RememberedFeatures):
+        monkeypatch.setattr(fit_pipeline, kind.__name__, spied(kind))
+    return made
