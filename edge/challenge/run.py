@@ -24,8 +24,7 @@ from edge.contract.event import Event
 from edge.errors import OutputNotWritable
 from edge.inspection.attribute_agreement import Judgement
 from edge.redaction import redacted
-from edge.settings.layers import chosen_recipe
-from edge.settings.overrides import Overrides
+from edge.settings.layers import SettingsLayers, chosen_recipe
 from edge.settings.station import Settings
 from edge.station.model.configured import load_configured
 from edge.station.model.manager import station_identity
@@ -72,7 +71,8 @@ def run_challenge(
     """Show every part, write the report, keep the result in the journal.
 
     Args:
-        settings: of the station; what was set at its page is laid over them.
+        settings: of the station; the chosen recipe, what was released and what was set at its
+            page are laid over them.
         answers: where somebody who presents parts answers.
         emit: shows a line.
 
@@ -93,8 +93,10 @@ def run_challenge(
     with ExitStack() as opened:
         journal: StudyJournal | None = None
         if order.journal is not None:
-            settings = Overrides.beside(order.journal).laid_over(settings)
             journal = opened.enter_context(closing(StudyJournal(order.journal, settings)))
+        # As the station begins: with the chosen recipe, what was released, and the page's.
+        written = settings
+        settings = SettingsLayers(written, lambda: written, order.journal).first()
         model = load_configured(
             settings, Path(settings.model.path), order.tuning, Releases(order.journal)
         )
@@ -123,6 +125,8 @@ def run_challenge(
         sha256 = _write(report, path, key)
         if journal is not None:
             journal.record(_event(report, path.name, sha256), utc_ns())
+    if context.recipe is not None:
+        emit(f"inspected: recipe {context.recipe.id}, version {context.recipe.version}")
     for note in notes(report):
         emit(note)
     emit(f"{path}, {path.with_suffix('.html').name}: written")

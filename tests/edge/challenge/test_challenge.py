@@ -23,6 +23,7 @@ from edge.journal.database import FILE_NAME
 from edge.journal.entries import RecordKind
 from edge.journal.open import open_journal
 from edge.journal.query import newest_first
+from edge.settings.layers import RecipeChoice
 from edge.settings.overrides import Override, Overrides
 from edge.station.model.releases import FILE_NAME as RELEASES
 from tests.edge.conftest import EdgeRun, edge_run_command
@@ -226,6 +227,28 @@ def test_what_was_set_at_the_page_decides_here_too(
     code, report = study(parts, "--config", config)
     assert (code, report["decision"]["threshold"]) == (1, 500.0)
     assert report["criteria"][1]["value"] == 1.0
+
+
+def test_the_chosen_recipe_is_studied_and_not_the_model_of_the_settings(
+    parts: Path, study: Study, tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipes = tmp_path / "recipes"
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("decision: {image_threshold: 500.0}")
+    add = ["--recipe", "add", "flange", bundle, "--settings", limits, "--recipes", recipes]
+    use = ["--recipe", "use", "flange@1", "--recipes", recipes]
+    for command in (add, use):
+        assert main([str(one) for one in command]) == 0
+    config = station_file(tmp_path, bundle, recipe={"id": "own"}, recipes={"folder": str(recipes)})
+    code, report = study(parts, "--config", config)
+    assert (code, report["recipe"]["id"]) == (0, "own")
+
+    RecipeChoice(tmp_path / "journal").keep("flange")
+    code, report = study(parts, "--config", config)
+
+    assert (code, report["decision"]["threshold"]) == (1, 500.0)
+    assert report["recipe"] == {"id": "flange", "version": 1}
+    assert "inspected: recipe flange, version 1" in capsys.readouterr().out
 
 
 def test_a_running_station_is_named_before_the_study_begins(
