@@ -127,7 +127,7 @@ def found_parts(samples: Sequence[Sample], spec: InputSpec) -> list[LookedAt]:
 
     with ThreadPoolExecutor(2) as pool:
         looked: Iterator[LookedAt] = pool.map(look, samples)
-        return list(tqdm(looked, desc="locate", unit="pic", total=len(samples)))
+        return list(tqdm(looked, desc="locate", unit="image", total=len(samples)))
 
 
 def demand_found(found: Sequence[LookedAt]) -> None:

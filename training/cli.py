@@ -8,17 +8,13 @@ from pathlib import Path
 
 import edge
 from edge.system.process_start import prepare_process
-from training.command_line import run_command
+from training.command_line import THRESHOLD_FORMS, run_command
 from training.models.registry import ALGORITHMS
 
 DEVICES = ("cpu", "cuda")
 LAYOUTS = (
     *("mvtec-ad", "btad", "visa", "kolektor-sdd", "kolektor-sdd2", "cifar10", "shanghaitech"),
     "folder",
-)
-_THRESHOLDS = (
-    "auto, f1, recall=0.99, false-reject-rate=0.01, quantile=0.95 (and its margin: 0.95,0.1) "
-    "or manual=SCORE"
 )
 
 
@@ -151,7 +147,7 @@ def _add_fit_options(fit: argparse.ArgumentParser) -> None:
         choices=["held-out", "test"],
         help="images used to set the threshold (default held-out: never the test images)",
     )
-    fit.add_argument("--threshold", metavar="METHOD", help=f"{_THRESHOLDS} (default auto)")
+    fit.add_argument("--threshold", metavar="METHOD", help=f"{THRESHOLD_FORMS} (default auto)")
     fit.add_argument(
         "--set",
         action="append",
@@ -271,7 +267,7 @@ def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
     )
     _add_data_options(calibrate)
     calibrate.add_argument(
-        "--threshold", metavar="METHOD", default="auto", help=f"{_THRESHOLDS} (default auto)"
+        "--threshold", metavar="METHOD", default="auto", help=f"{THRESHOLD_FORMS} (default auto)"
     )
     calibrate.add_argument(
         "--validate-on",

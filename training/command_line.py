@@ -8,6 +8,12 @@ from edge.redaction import one_line
 from edge.system.log_output import log_to_stderr, write_line
 
 INTERRUPTED = 130
+THRESHOLD_FORMS = (
+    "auto, f1, recall=0.99, false-reject-rate=0.01, quantile=0.95 (with a margin: 0.95,0.1), "
+    "balanced=0.05, manual=SCORE, or with a guarantee false-reject-rate=0.01@0.95 or "
+    "miss-rate=0.02@0.95"
+)
+"""What ``--threshold`` takes, in its help and in the messages of ``parse_threshold``."""
 
 
 def run_command(program: str, extra: str, command: Callable[[], int]) -> int:

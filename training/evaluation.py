@@ -141,7 +141,7 @@ def side_by_side(
     workers = min(torch.get_num_threads(), _MAX_WORKERS, room)
     upcoming = iter(samples)
     waiting: deque[Future[_Result]] = deque()
-    bar = tqdm(total=len(samples), desc=purpose, unit="pic", disable=not (samples and purpose))
+    bar = tqdm(total=len(samples), desc=purpose, unit="image", disable=not (samples and purpose))
     with bar, _threads_each(workers), ThreadPoolExecutor(workers) as pool:
         try:
             while True:

@@ -117,7 +117,7 @@ def _features(
     projection: SparseRandomProjection | None = None
     found = []
     batches = prepared_batches(samples, spec, _BATCH_SIZE, set(), kept=kept)
-    with torch.inference_mode(), tqdm(total=len(samples), desc="compare", unit="pic") as bar:
+    with torch.inference_mode(), tqdm(total=len(samples), desc="compare", unit="image") as bar:
         for batch in batches:
             features = extractor(batch.to(device))[-1]
             side = tuple(min(_GRID, length) for length in features.shape[2:])

@@ -53,7 +53,7 @@ def fit_statistical(
     formats: set[PixelFormat] = set()
     model.to(device)
     images = len(samples) if spec.tile_plan is None else None
-    unit = "pic" if spec.tile_plan is None else "tile"
+    unit = "image" if spec.tile_plan is None else "tile"
     with torch.inference_mode(), naming_settings(model.memory_settings):
         with tqdm(total=images, desc="features", unit=unit) as bar:
             learning = Learning(model, spec, device)

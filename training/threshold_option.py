@@ -5,16 +5,12 @@ import math
 from edge.bundle.manifest import ThresholdMethod
 from edge.teaching.threshold_choice import ThresholdChoice
 from edge.wording import counted
+from training.command_line import THRESHOLD_FORMS
 from training.errors import SettingError
 
-__all__ = ["AUTOMATIC", "FORMS", "ThresholdChoice", "parse_threshold"]
+__all__ = ["AUTOMATIC", "ThresholdChoice", "parse_threshold"]
 
 AUTOMATIC = "auto"
-FORMS = (
-    "auto, f1, recall=0.99, false-reject-rate=0.01, quantile=0.95 (with a margin: 0.95,0.1), "
-    "balanced=0.05, manual=SCORE, or with a guarantee false-reject-rate=0.01@0.95 or "
-    "miss-rate=0.02@0.95"
-)
 
 # Methods whose rate may be guaranteed; that of misses always is, for ``recall`` is its estimate.
 _GUARANTEED = (ThresholdMethod.FALSE_REJECT_RATE, ThresholdMethod.MISS_RATE)
@@ -39,7 +35,7 @@ def parse_threshold(text: str) -> ThresholdChoice:
     """
     name, _, rest = text.strip().replace("_", "-").partition("=")
     if name not in _NUMBERS:
-        raise SettingError(f"threshold {text!r} does not exist. Give {FORMS}.")
+        raise SettingError(f"threshold {text!r} does not exist. Give {THRESHOLD_FORMS}.")
     method, minimum, maximum = _NUMBERS[name]
     rest, at, behind = rest.partition("@")
     try:
@@ -47,18 +43,20 @@ def parse_threshold(text: str) -> ThresholdChoice:
         confidence = float(behind) if at else None
     except ValueError:
         raise SettingError(
-            f"threshold {text!r}: {rest + at + behind!r} is no number. Give {FORMS}."
+            f"threshold {text!r}: {rest + at + behind!r} is no number. Give {THRESHOLD_FORMS}."
         ) from None
     if not minimum <= len(numbers) <= maximum:
         raise SettingError(
-            f"threshold {text!r}: {counted(len(numbers), 'number')} given. Give {FORMS}."
+            f"threshold {text!r}: {counted(len(numbers), 'number')} given. Give {THRESHOLD_FORMS}."
         )
     if not all(math.isfinite(number) for number in numbers):
         raise SettingError(f"threshold {text!r}: give finite numbers.")
     _check_range(text, method, numbers)
     if confidence is not None:
         if method not in _GUARANTEED:
-            raise SettingError(f"threshold {text!r}: has no confidence to be given. Give {FORMS}.")
+            raise SettingError(
+                f"threshold {text!r}: has no confidence to be given. Give {THRESHOLD_FORMS}."
+            )
         if not 0.0 < confidence < 1.0:
             raise SettingError(
                 f"threshold {text!r}: the confidence {behind} must lie between 0 and 1, such as "
@@ -78,6 +76,8 @@ def _check_range(text: str, method: ThresholdMethod | None, numbers: tuple[float
     first = numbers[0]
     below_one = (*_GUARANTEED, ThresholdMethod.BALANCED)
     if not 0.0 < first <= 1.0 or (method in below_one and first == 1.0):
-        raise SettingError(f"threshold {text!r}: {first:g} must lie between 0 and 1. Give {FORMS}.")
+        raise SettingError(
+            f"threshold {text!r}: {first:g} must lie between 0 and 1. Give {THRESHOLD_FORMS}."
+        )
     if len(numbers) > 1 and numbers[1] < 0.0:
         raise SettingError(f"threshold {text!r}: the margin {numbers[1]:g} must not be below 0.")

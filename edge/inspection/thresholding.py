@@ -178,7 +178,9 @@ def false_reject_rate(good: Scores, rate: float) -> float:
     if math.floor(len(good) * rate + _ROUNDING) < 1:
         raise ValueError(
             f"a false-reject rate of {rate:g} needs at least "
-            f"{counted(math.ceil(1 / rate - _ROUNDING), 'good image')}, there are {len(good)}"
+            f"{counted(math.ceil(1 / rate - _ROUNDING), 'good image')} that the model was not "
+            f"fitted on, there are {len(good)}"
+            + (f"; these carry {math.ceil(1e4 / len(good)) / 1e4:g} at best" if len(good) else "")
         )
     return lowest_that_rejects(good, rate)
 

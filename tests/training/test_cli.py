@@ -14,7 +14,9 @@ import pytest
 from tests.support.small_training import good_image, write, write_folder, write_mvtec
 from tests.training.conftest import fit_arguments
 from training.cli import main
+from training.errors import SettingError
 from training.models.registry import ALGORITHMS
+from training.threshold_option import parse_threshold
 
 USAGE = 78
 
@@ -300,6 +302,21 @@ def test_the_help_of_a_fit_names_every_algorithm(capsys: pytest.CaptureFixture[s
 
     reported = "".join(capsys.readouterr().out.split())
     assert all(f"{name}," in reported for name in ALGORITHMS)
+
+
+@pytest.mark.parametrize("verb", ["fit", "calibrate"])
+def test_the_help_names_every_form_of_threshold(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+
+    reported = "".join(capsys.readouterr().out.split())
+    with pytest.raises(SettingError) as refused:
+        parse_threshold("unknown")
+    forms = str(refused.value).partition("Give ")[2].removesuffix(".")
+    assert "".join(forms.split()) in reported
+    assert all(f"{method}=" in reported for method in ("balanced", "miss-rate", "quantile"))
 
 
 @pytest.mark.parametrize(

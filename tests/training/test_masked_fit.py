@@ -80,7 +80,8 @@ def test_a_masked_fit_scores_nothing_of_what_the_mask_hides(
     # What a deep layer sees of the masked spots is left.
     scores = [one.score for one in found if one.score is not None]
     assert max(scores[:2]) < scores[2] / 4
-    assert found[2].detail == "rejected by zone right and outside of the zones" and found[2].regions
+    assert found[2].detail == "rejected by zone 'right' and outside of the zones"
+    assert found[2].regions
     assert all(region.x >= 80 for region in found[2].regions)
 
     # What the export gate compares is what decides, also where a zone does by its own threshold.
@@ -122,7 +123,7 @@ def test_a_mask_that_the_threshold_does_not_rest_on_ends_the_station_with_78(
     settings.write_text(text + ", image_threshold: 20.0}\n")
     edge_run(["--config", str(settings), "--once"])
     verdicts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [one["detail"] for one in verdicts] == [None, "rejected by zone spot"]
+    assert [one["detail"] for one in verdicts] == [None, "rejected by zone 'spot'"]
 
 
 def test_a_mask_drawn_after_the_fit_needs_new_scores_and_no_new_fit(

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.bundle.manifest import ThresholdMethod
 from edge.imaging.frame import Frame
 from edge.inspection.decision import Result
 from edge.inspection.inspector import Inspector
@@ -103,6 +104,18 @@ def test_the_page_holds_what_an_engineer_signs(page: str, loaded: Checkpoint) ->
     assert page.count("<svg") == 2
 
 
+@pytest.mark.parametrize("method", ThresholdMethod)
+def test_a_report_names_the_method_of_every_threshold(
+    loaded: Checkpoint, evidence: Evidence, method: ThresholdMethod
+) -> None:
+    threshold = loaded.description.threshold.model_copy(update={"method": method})
+    described = loaded.description.model_copy(update={"threshold": threshold})
+
+    text = report_page(SUBJECT, described, evidence)
+
+    assert re.search(r"<dt>Method</dt><dd>[a-z]", text)
+
+
 def test_shares_are_percent_everywhere_and_the_next_step_is_named(
     loaded: Checkpoint, data: Path
 ) -> None:
@@ -120,6 +133,11 @@ def test_shares_are_percent_everywhere_and_the_next_step_is_named(
     rejecting = judged(replace(loaded, description=strict), data)
     text = report_page(SUBJECT, strict, rejecting)
     assert "rejects nearly every good part: try" in text
+    known = strict.threshold.good_count
+    assert (
+        f"with {50 - known} good images more: it takes 50 that the model was not fitted on" in text
+    )
+    assert f"and has {known}" in text
 
 
 def test_a_missed_part_is_shown_once_and_every_image_can_be_enlarged(

@@ -55,7 +55,7 @@ def content_hashes(samples: Iterable[Sample]) -> dict[Sample, bytes]:
     workers = min(os.cpu_count() or 1, _MAX_WORKERS)
     with ThreadPoolExecutor(workers) as pool:
         hashes = pool.map(content_hash, distinct, chunksize=4)
-        bar = tqdm(hashes, total=len(distinct), desc="hash", unit="pic", delay=1.0)
+        bar = tqdm(hashes, total=len(distinct), desc="hash", unit="image", delay=1.0)
         return dict(zip(distinct, bar, strict=True))
 
 

@@ -151,7 +151,7 @@ def check_samples(samples: Sequence[Sample], spec: InputSpec) -> set[PixelFormat
     formats = set()
     brightest = 0
     try:
-        for sample in tqdm(samples, desc="check", unit="pic", disable=not samples):
+        for sample in tqdm(samples, desc="check", unit="image", disable=not samples):
             pixels = read_sample(sample)
             if pixels.dtype == np.uint16:
                 brightest = max(brightest, int(pixels.max()))
@@ -182,7 +182,7 @@ def _warn_of_levels(brightest: int, levels: Levels) -> None:
 def check_readable(samples: Sequence[Sample]) -> dict[Sample, str]:
     """Read images and masks once, and return what is wrong with those that cannot be used."""
     faults = {}
-    for sample in tqdm(samples, desc="read", unit="pic", disable=not samples):
+    for sample in tqdm(samples, desc="read", unit="image", disable=not samples):
         try:
             read_frame_mask(sample, _read_plain(sample).shape[:2])
         except DataError as error:

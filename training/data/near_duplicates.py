@@ -40,7 +40,7 @@ def same_images(images: Sequence[Path]) -> list[tuple[Path, Path]]:
     groups = [types for types in by_size.values() if len(types) > 1]
     total = sum(len(paths) for types in groups for paths in types.values())
     pairs = []
-    with tqdm(total=total, desc="compare", unit="pic", disable=not total) as bar:
+    with tqdm(total=total, desc="compare", unit="image", disable=not total) as bar:
         for types in groups:
             looked_at = []
             for name in sorted(types):

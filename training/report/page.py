@@ -1,6 +1,7 @@
 """The report as one HTML page: no script, no external resource, ready to be printed and signed."""
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +38,18 @@ _MAX_ERRORS = 20
 
 # Of good parts: more are a nuisance on most lines.
 _MANY_REJECTED = 0.03
+# What the report proposes instead.
+_FEW_REJECTS = 0.02
 _CALIBRATE = "MODEL --data FOLDER -o NEW"
+_METHODS = {
+    ThresholdMethod.F1_ADAPTIVE: "highest F1, midway between neighbouring scores",
+    ThresholdMethod.RECALL: "target recall",
+    ThresholdMethod.FALSE_REJECT_RATE: "target false-reject rate",
+    ThresholdMethod.MISS_RATE: "target miss rate",
+    ThresholdMethod.QUANTILE: "quantile of good scores with a margin",
+    ThresholdMethod.BALANCED: "both kinds weighed alike, within a false-reject rate",
+    ThresholdMethod.MANUAL: "set by hand",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,11 +341,18 @@ def _advice(description: Description, evidence: Evidence) -> list[str]:
     good, defective = int((~totals.labels).sum()), int(totals.labels.sum())
     lines = []
     if good and verdicts.false_rejects / good > _MANY_REJECTED:
+        known, needed = description.threshold.good_count, math.ceil(1 / _FEW_REJECTS)
+        lacking = (
+            f" (with {needed - known} good images more: it takes {needed} that the model was not "
+            f"fitted on, and has {known})"
+            if known < needed
+            else ""
+        )
         lines.append(
             f"The model rejects {_one_in(verdicts.false_rejects, good, 'good part')}: try more "
             "good images that show what is usual in production (fit again), or allow fewer rejects "
-            f"with train-station calibrate {_CALIBRATE} --threshold false-reject-rate=0.02, which "
-            "may miss more defects."
+            f"with train-station calibrate {_CALIBRATE} --threshold "
+            f"false-reject-rate={_FEW_REJECTS}{lacking}, which may miss more defects."
         )
     if defective and verdicts.missed:
         lines.append(
@@ -547,16 +566,8 @@ def _setting(value: object) -> str:
 
 
 def _method(description: Description, threshold: Threshold) -> str:
-    names = {
-        ThresholdMethod.F1_ADAPTIVE: "highest F1, midway between neighbouring scores",
-        ThresholdMethod.RECALL: "target recall",
-        ThresholdMethod.FALSE_REJECT_RATE: "target false-reject rate",
-        ThresholdMethod.QUANTILE: "quantile of good scores with a margin",
-        ThresholdMethod.BALANCED: "both kinds weighed alike, within a false-reject rate",
-        ThresholdMethod.MANUAL: "set by hand",
-    }
     chosen = description.training.hyperparameters.get("threshold")
-    return names[threshold.method] + (f" ({chosen})" if chosen and chosen != "auto" else "")
+    return _METHODS[threshold.method] + (f" ({chosen})" if chosen and chosen != "auto" else "")
 
 
 def _share(part: int, whole: int) -> str:
