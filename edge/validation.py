@@ -8,6 +8,7 @@ _WORDS = (
     ("Value error, ", ""),
     ("Field required", "is missing"),
     ("Extra inputs are not permitted", "is unknown"),
+    ("Input should be a valid boolean", "must be true or false"),
     ("Input should be", "must be"),
     ("Value should", "must"),
     ("String should", "must"),

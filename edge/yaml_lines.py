@@ -82,8 +82,9 @@ def read_settings_file(path: Path) -> SettingsFile:
             f"{path}: not valid YAML ({str(error).splitlines()[0]})."
         ) from error
     if not isinstance(values, dict):
+        held = "a list" if isinstance(values, list) else "a single value"
         raise ConfigurationUnreadable(
-            f"{path}: holds {type(values).__name__} instead of sections such as 'camera:'."
+            f"{path}: holds {held} instead of sections such as 'camera:'."
         )
     return SettingsFile(path, values, lines)
 

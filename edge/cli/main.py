@@ -536,7 +536,10 @@ def _checked_recipes(settings: "Settings") -> list[str]:
     folder, key = Path(settings.recipes.folder), settings.model.public_key
     recipes = RecipeFolder(folder)
     if not folder.is_dir():
-        logging.getLogger(__name__).warning("recipes.folder: %s does not exist", folder)
+        logging.getLogger(__name__).warning(
+            "recipes.folder: %s does not exist yet; the first recipe that is added creates it",
+            folder,
+        )
     own = settings.recipe.id if settings.recipe is not None else None
     names = []
     for one in recipes.listing():

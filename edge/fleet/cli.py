@@ -258,8 +258,12 @@ def _parser() -> argparse.ArgumentParser:
                 help="longest time to wait for counts of parts, which stations report every 10 s",
             )
     overview = commands.add_parser("overview", help="serve a read-only page of all stations")
-    overview.add_argument("--host", default="127.0.0.1", help="address to listen at")
-    overview.add_argument("--port", type=int, default=8090, help="0 takes a free one")
+    overview.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this PC only)"
+    )
+    overview.add_argument(
+        "--port", type=int, default=8090, help="0 takes a free one (default 8090)"
+    )
     overview.add_argument("--title", default="", help="of the page")
     overview.add_argument(
         "--allowed-host",

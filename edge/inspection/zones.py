@@ -116,7 +116,7 @@ def _named(decided: Sequence[tuple[Zone | None, Result]], result: Result) -> str
     names = [zone.name for zone, found in decided if zone is not None and found is result]
     places = []
     if names:
-        places.append(f"{what[1]} zone{'s' * (len(names) > 1)} {', '.join(names)}")
+        places.append(f"{what[1]} zone{'s' * (len(names) > 1)} {', '.join(map(repr, names))}")
     if (None, result) in decided:
         places.append("outside of the zones")
     return f"{what[0]} {' and '.join(places)}"

@@ -1,7 +1,7 @@
 // All stations: what the broker has of each, every two seconds; read-only.
 
 import { $, get, kept, make, number, percent } from "./dom.js";
-import { browsers, filled, known, language, setLanguage, t } from "./texts.js";
+import { browsers, filled, language, reasonText, setLanguage } from "./texts.js";
 
 const EVERY_MS = 2000;
 
@@ -46,7 +46,7 @@ function label() {
 }
 
 const needs = (one) => !GOOD.has(one.state) || one.alarms.length > 0 || BAD.has(one.phase);
-const text = (one) => [one.station, one.product, one.version, one.release, one.settings, one.state, word(one.state), one.phase, one.reason, ...one.alarms].join(" ").toLowerCase();
+const text = (one) => [one.station, one.product, one.version, one.release, one.settings, one.state, word(one.state), one.phase, one.reason, ...one.alarms, ...one.alarms.map(reasonText)].join(" ").toLowerCase();
 
 function show() {
   if (found === null) return;
@@ -82,7 +82,7 @@ function row(one) {
     cell("release", ...some(one.release), ...(one.settings === null ? [] : [make("small", {}, one.settings)]), ...phase),
     one.ok_rate === null ? cell("yield number") : cell("yield number", percent(one.ok_rate), make("small", {}, word("of_parts", { n: number(one.parts) }))),
     cell("backlog number", ...(one.backlog === null ? [] : [number(one.backlog)])),
-    cell("alarms", ...(one.alarms.length ? [make("span", { class: "warn" }, one.alarms.map((name) => (known(name) ? t(name) : name.replaceAll("_", " "))).join(", "))] : [])),
+    cell("alarms", ...(one.alarms.length ? [make("span", { class: "warn" }, one.alarms.map(reasonText).join(", "))] : [])),
   );
 }
 

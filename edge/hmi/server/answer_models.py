@@ -59,6 +59,7 @@ class ScoreHistogram(Content):
     high: float
     threshold: float
     parts: int
+    model_sha256: str = Field(description="of the model that gave these scores")
 
 
 class LatencyQuantiles(Content):

@@ -319,6 +319,7 @@ def histogram(parts: Sequence[PartSummary]) -> ScoreHistogram | None:
         high=float(edges[-1]),
         threshold=threshold,
         parts=len(scores),
+        model_sha256=model,
     )
 
 

@@ -44,39 +44,45 @@ export function trend(host, points, model) {
   svg.append(draw("text", { x: PAD.left, y: bottom + 15 }, `${t("number")} ${number(shown[0][0])}`), draw("text", { x: right, y: bottom + 15, "text-anchor": "end" }, number(shown.at(-1)[0])));
 }
 
+// Until its first part a new model has no scores; those of the model before say nothing of it.
+export const ofModel = (found, model) => (found && (!model || found.model_sha256 === model.sha256) ? found : null);
+
 export function histogram(host, found, model, tried = null) {
-  if (!found) return empty(host);
+  if (!ofModel(found, model)) return empty(host);
   const { svg, right, bottom } = stage(host, t("histogram"));
   const most = Math.max(...found.counts);
-  const x = (v) => PAD.left + ((right - PAD.left) * (v - found.low)) / (found.high - found.low);
+  // The threshold in force; that of the newest part may be an older one.
+  const limit = model?.threshold ?? found.threshold;
+  const low = Math.min(found.low, limit), high = Math.max(found.high, limit);
+  const x = (v) => PAD.left + ((right - PAD.left) * (v - low)) / (high - low);
   // Few rejected parts among many good ones have to be seen: the root of the count.
   const y = (n) => bottom - (bottom - PAD.top - 6) * Math.sqrt(n / most);
   if (model?.good.scores.length) {
-    const [from, to] = goodBand(model.good).map((v) => Math.min(Math.max(v, found.low), found.high));
+    const [from, to] = goodBand(model.good).map((v) => Math.min(Math.max(v, low), high));
     svg.append(draw("rect", { class: "band", x: x(from), width: Math.max(2, x(to) - x(from)), y: PAD.top, height: bottom - PAD.top }));
   }
-  const step = (found.high - found.low) / found.counts.length, threshold = tried ?? found.threshold;
+  const step = (found.high - found.low) / found.counts.length, threshold = tried ?? limit;
   found.counts.forEach((n, i) => {
     if (!n) return;
     const begin = found.low + i * step;
     svg.append(draw("rect", { class: begin + step / 2 >= threshold ? "f-NOK" : "f-OK", x: x(begin) + 0.5, width: Math.max(1, x(begin + step) - x(begin) - 1), y: y(n), height: bottom - y(n), rx: 1 }, draw("title", {}, `${raw(begin)} – ${raw(begin + step)}: ${n}`)));
   });
   svg.append(draw("line", { class: "axis", x1: PAD.left, x2: right, y1: bottom, y2: bottom }));
-  svg.append(draw("line", { class: "limit", x1: x(found.threshold), x2: x(found.threshold), y1: PAD.top, y2: bottom }));
+  svg.append(draw("line", { class: "limit", x1: x(limit), x2: x(limit), y1: PAD.top, y2: bottom }));
   if (tried !== null) {
-    const at = x(Math.min(Math.max(tried, found.low), found.high));
+    const at = x(Math.min(Math.max(tried, low), high));
     svg.append(draw("line", { class: "try", x1: at, x2: at, y1: PAD.top - 4, y2: bottom }));
     label(svg, at, right, `${t("tried_line")} ${raw(tried)}`);
   }
   svg.append(draw("text", { x: PAD.left - 6, y: y(most) + 8, "text-anchor": "end" }, number(most)));
-  for (const [value, anchor] of [[found.low, "start"], [found.high, "end"]]) svg.append(draw("text", { x: x(value), y: bottom + 15, "text-anchor": anchor }, raw(Number(value.toPrecision(3)))));
-  if (tried === null) label(svg, x(found.threshold), right, `${t("threshold_line")} ${raw(found.threshold)}`);
+  for (const [value, anchor] of [[low, "start"], [high, "end"]]) svg.append(draw("text", { x: x(value), y: bottom + 15, "text-anchor": anchor }, raw(Number(value.toPrecision(3)))));
+  if (tried === null) label(svg, x(limit), right, `${t("threshold_line")} ${raw(limit)}`);
 }
 
 // Beside its line, on the side where there is room.
 function label(svg, x, right, text) {
   const left = x > 0.7 * right;
-  svg.append(draw("text", { x: left ? x - 6 : x + 6, y: PAD.top + 8, "text-anchor": left ? "end" : "start" }, text));
+  svg.append(draw("text", { class: "over", x: left ? x - 6 : x + 6, y: PAD.top + 8, "text-anchor": left ? "end" : "start" }, text));
 }
 
 const RESULTS = ["OK", "NOT_DECIDABLE", "NOK", "ERROR"];

@@ -1,7 +1,7 @@
 // What can be done: threshold, model, training images; and what was done.
 
 import { $, act, actor, badge, get, kept, make, moment, number, percent, raw, renew, setActor, toast, who } from "./dom.js";
-import { histogram } from "./charts.js";
+import { histogram, ofModel } from "./charts.js";
 import { known, language, t } from "./texts.js";
 
 let mayAct = false, acting = false, user = null, status = null, numbers = null, tried = null, waiting = null;
@@ -91,7 +91,7 @@ function attempt(value) {
 }
 
 function range(slider, value) {
-  const room = Math.abs(value) * 0.5 || 1, found = numbers?.histogram;
+  const room = Math.abs(value) * 0.5 || 1, found = ofModel(numbers?.histogram, status?.model);
   const low = Math.min(found?.low ?? value - room, value), high = Math.max(found?.high ?? value + room, value);
   Object.assign(slider, { min: low, max: high, step: (high - low) / 1000 });
   slider.value = value;
@@ -159,7 +159,7 @@ function showModel() {
   $("rollback-explain").hidden = !before || same;
   $("rollback").textContent = decision ? t("rollback_decision") : same ? t("rollback_threshold", { threshold: raw(before.threshold) }) : t("rollback");
   allow();
-  const pairs = [["name", m.name], ["version", m.version], ["algorithm", `${m.algorithm}, ${m.backbone}`], ["precision", `${m.precision}, ${m.device}`], ["threshold", `${raw(m.threshold)} (${t(m.threshold === m.bundle_threshold ? "bundle_own" : "own_threshold")})`], ["method", m.threshold_method], ["guaranteed", guaranteed(m.guarantee)], ["model_hash", m.sha256]];
+  const pairs = [["name", m.name], ["version", m.version], ["algorithm", `${m.algorithm}, ${m.backbone}`], ["precision", `${m.precision}, ${m.device}`], ["threshold", `${raw(m.threshold)} (${t(m.threshold === m.bundle_threshold ? "bundle_own" : "own_threshold")})`], ["method", t(`method_${m.threshold_method}`)], ["guaranteed", guaranteed(m.guarantee)], ["model_hash", m.sha256]];
   $("model").replaceChildren(...pairs.flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
 }
 
@@ -192,6 +192,7 @@ function event(found) {
   const own = kind === "decision_changed" && !data?.changed ? "" : `event_text_${kind}`;
   const words = { ...data, mark: data?.mark && t(data.mark), reason: data?.reason && t(`reason_${data.reason}`) };
   for (const key of ["before", "now", "threshold"]) if (typeof words[key] === "number") words[key] = raw(words[key]);
+  for (const key of ["ignored_before", "ignored_now"]) if (typeof words[key] === "number") words[key] = percent(words[key]);
   // Events of the page are shown in its language, others in the station's English.
   const text = known(own) ? make("p", {}, t(own, words)) : make("p", { lang: "en" }, detail);
   const more = [data && leftBehind(data), data?.comment && t("event_why", { why: data.comment }), data?.by && t("event_by", { by: who(data.by) })].filter(Boolean);

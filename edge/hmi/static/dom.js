@@ -41,6 +41,12 @@ export const badge = (result) => make("span", { class: `badge t-${result}` }, us
 export const number = (value, digits = 0) =>
   value === null || value === undefined ? "–" : value.toLocaleString(language(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
+// A long name without its middle: names of files differ at their ends.
+export const shortened = (name, most) => {
+  const letters = [...name], kept = most - 1, end = Math.floor(kept / 2);
+  return letters.length > most ? `${letters.slice(0, kept - end).join("")}…${letters.slice(-end).join("")}` : name;
+};
+
 export const percent = (share) => (share === null || share === undefined ? "–" : `${number(100 * share, 1)} %`);
 
 export function raw(value) {

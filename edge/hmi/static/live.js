@@ -1,8 +1,8 @@
 // The line as it is now: the verdict, the live image, the station's state.
 
-import { $, act, actor, ago, badge, bytes, clock, draw, kept, make, number, raw, renew, toast, use, who } from "./dom.js";
+import { $, act, actor, ago, badge, bytes, clock, draw, kept, make, number, raw, renew, shortened, toast, use, who } from "./dom.js";
 import { regionsWord } from "./parts.js";
-import { known, language, t } from "./texts.js";
+import { known, language, reasonText, t } from "./texts.js";
 
 // Reasons for which no part is inspected now, whatever the last verdict was.
 const HINDERING = ["camera_lost", "camera_failed", "journal_unwritable", "journal_full", "modbus_master_away", "output_module_away", "output_camera_away", "output_gpio_away", "output_encoder_away"];
@@ -71,8 +71,8 @@ function showVerdict() {
   $("score").textContent = part?.score === null || !part ? "–" : number(part.score, 2);
   // A part without an id goes by the number of its image, which its record has, too.
   $("part-word").textContent = [t(part && (part.part_id ?? part.image_name) === null ? "frame" : "part"), part?.recipe].filter(Boolean).join(" · ");
-  $("part").textContent = part ? part.part_id ?? part.image_name ?? number(part.frame) : "–";
-  $("part").title = part?.id ?? "";
+  $("part").textContent = part ? shortened(part.part_id ?? part.image_name ?? number(part.frame), 13) : "–";
+  $("part").title = part ? [part.part_id ?? part.image_name, part.id].filter(Boolean).join("\n") : "";
   $("decided").textContent = clock(part?.decided_utc);
   $("meter").firstElementChild.style.width = `${100 * (part?.score ?? 0)}%`;
 }
@@ -146,8 +146,7 @@ function showState() {
 
 function trouble(reason) {
   const icon = reason.startsWith("journal") ? "journal" : ["drift", "challenge_overdue"].includes(reason) ? "model" : "disk";
-  const title = known(`reason_${reason}`) ? t(`reason_${reason}`) : t(reason);
-  return { icon, kind: HINDERING.includes(reason) ? "bad" : "warn", title, reason, ...explained(reason, status.reasons[reason]) };
+  return { icon, kind: HINDERING.includes(reason) ? "bad" : "warn", title: reasonText(reason), reason, ...explained(reason, status.reasons[reason]) };
 }
 
 // The station explains a reason in English; in another language the next step comes first, and

@@ -1,11 +1,11 @@
 // Single parts: search, detail, marks, export.
 
-import { $, act, actor, badge, clock, draw, get, make, moment, number, raw, renew, toast, use, who } from "./dom.js";
+import { $, act, actor, badge, clock, draw, get, make, moment, number, raw, renew, shortened, toast, use, who } from "./dom.js";
 import { t } from "./texts.js";
 
 let before = null, selected = null, lastQuery = null;
 // From here on the list and the part stand side by side.
-const WIDE = matchMedia("(min-width: 1200px)");
+const WIDE = matchMedia("(min-width: 1200px)"), NARROW = matchMedia("(max-width: 799px)");
 
 export function start() {
   $("search").addEventListener("submit", (event) => { event.preventDefault(); search(); });
@@ -76,7 +76,7 @@ function line(part) {
   return make("tr", { "data-seq": part.seq, "aria-selected": part.seq === selected },
     make("td", { class: "small" }, part.image ? make("img", { src: `images/${part.id}/thumbnail`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() }) : null),
     make("td", {}, make("a", { href: `#parts/${part.seq}` }, number(part.seq))), make("td", {}, today ? null : make("span", { class: "day" }, `${day} `), time), make("td", {}, badge(part.result)),
-    make("td", {}, number(part.score, 2)), make("td", { class: "name", title: name }, name), make("td", { class: "marked" }, part.mark ? t(part.mark) : ""));
+    make("td", {}, number(part.score, 2)), make("td", { class: "name", title: name }, shortened(name, NARROW.matches ? 11 : 16)), make("td", { class: "marked" }, part.mark ? t(part.mark) : ""));
 }
 
 async function show(seq) {

@@ -67,7 +67,7 @@ const en = {
   disk_fine: "Disk", disk_low: "Disk nearly full", disk_free: "{free} free ({share} %)", disk_next: "Make room on this disk.",
   model_fine: "Model {name}", model_more: "{algorithm}, threshold {threshold} {own}", own_threshold: "set here", bundle_own: "of the bundle",
   speed_fine: "Speed", speed_bad: "Parts decided too late", speed_more: "p99 {p99} ms", speed_late: "{late} of the last {parts} missed their deadline.", speed_next: "Check the stage times of such a part, and other programs on this PC.", speed_skipped: "{skipped} {skipped|frame|frames} skipped since the start.",
-  reason_camera_lost: "Camera lost", reason_camera_failed: "Camera rejects its settings", reason_journal_unwritable: "Journal cannot be written",
+  reason_connection_lost: "Connection to the broker lost", reason_camera_lost: "Camera lost", reason_camera_failed: "Camera rejects its settings", reason_journal_unwritable: "Journal cannot be written",
   reason_journal_nearly_full: "Journal nearly full", reason_journal_full: "Journal full", reason_journal_quarantined: "Journal was damaged",
   reason_journal_lost_records: "The disk lost records", reason_snapshots_stopped: "Images are not being kept", reason_file_drop_stopped: "Verdicts are not written to the folder", reason_output_module_away: "Output module disconnected", reason_output_camera_away: "Camera outputs disconnected", reason_output_gpio_away: "Outputs of this PC unavailable", reason_output_encoder_away: "Encoder disconnected", reason_modbus_master_away: "PLC disconnected", reason_modbus_second_master: "A second PLC writes commands", reason_opcua_down: "OPC UA server is not running", reason_drift: "Scores drift away from those of good parts", reason_challenge_overdue: "Capability study is overdue",
   acknowledge: "Acknowledge", acknowledged_by: "Acknowledged by {by}",
@@ -84,7 +84,7 @@ const en = {
   locked: "Locked: you can read everything. Unlock to make changes; they are recorded with your name or “token”.", unlocked: "Unlocked for {by}. Your actions are recorded.", unlocked_token: "Unlocked with the token. Your actions are recorded.",
   failed: "Not done: {why}", threshold_done: "Threshold set to {now} (was {before}).", capture_done: "The images of the next {count} {count|part|parts} are kept.", rollback_done: "Model {model} is now in use.", mark_done: "Marked. Its image is kept.", mark_done_no_image: "Marked. Its image is not kept any more.", mark_taken_back: "The mark was removed.", ack_done: "Acknowledged.",
   capturing: "{n} {n|image|images} still to come.", loading: "Applying…", parts_tried: "parts", nok_share: "NOK; with 95 % confidence {low} to {high} of such parts", change_count: "would change", change_newest: "would change; the newest {n}:", put_right: "of {n} marked {mark} corrected",
-  name: "Name", algorithm: "Algorithm", precision: "Precision", method: "Threshold method", guaranteed: "Guaranteed", guaranteed_nothing: "nothing: the threshold is an estimate, or this station has set another threshold, a guard band, a crop or a mask", guaranteed_false_reject_rate: "at most {rate} of good parts are rejected, with {confidence} confidence, as long as they are like the {n} calibration {n|image|images}", guaranteed_miss_rate: "at most {rate} of defective parts pass, with {confidence} confidence, as long as they are like the {n} calibration {n|image|images}", version: "Version", no_events: "No events yet.",
+  name: "Name", algorithm: "Algorithm", precision: "Precision", method: "Threshold method", method_f1_adaptive: "highest F1", method_recall: "target recall", method_false_reject_rate: "target false-reject rate", method_miss_rate: "target miss rate", method_quantile: "quantile of good scores with a margin", method_balanced: "false rejects and missed defects weighed alike", method_manual: "set by hand", guaranteed: "Guaranteed", guaranteed_nothing: "nothing: the threshold is an estimate, or this station has set another threshold, a guard band, a crop or a mask", guaranteed_false_reject_rate: "at most {rate} of good parts are rejected, with {confidence} confidence, as long as they are like the {n} calibration {n|image|images}", guaranteed_miss_rate: "at most {rate} of defective parts pass, with {confidence} confidence, as long as they are like the {n} calibration {n|image|images}", version: "Version", no_events: "No events yet.",
   image: "Image", newer_part: "‹ Newer", older_part: "Older ›", to_list: "List", no_older: "There is no older part.", no_newer: "There is no newer part in this list. Search again for the newest.",
   your_name: "Your name (recorded with your actions, not verified)", by_token: "somebody with the token",
   regions_but_ok: "The outlined area is above the threshold for areas, but the score of the whole image decides, and it is below its threshold: OK.",
@@ -187,7 +187,7 @@ const ko = {
   disk_fine: "디스크", disk_low: "디스크가 거의 찼음", disk_free: "{free} 남음 ({share} %)", disk_next: "디스크 공간을 확보하십시오.",
   model_fine: "모델 {name}", model_more: "{algorithm}, 임계값 {threshold} {own}", own_threshold: "현장 설정", bundle_own: "모델 기본값",
   speed_fine: "속도", speed_bad: "판정이 기한을 넘김", speed_more: "p99 {p99} ms", speed_late: "최근 {parts}개 중 {late}개가 기한을 넘겼습니다.", speed_next: "해당 부품의 단계별 시간과 이 PC의 다른 프로그램을 확인하십시오.", speed_skipped: "시작 후 건너뛴 프레임 {skipped}개.",
-  reason_camera_lost: "카메라 연결 끊김", reason_camera_failed: "카메라가 설정을 거부함", reason_journal_unwritable: "저널에 쓸 수 없음",
+  reason_connection_lost: "브로커와 연결 끊김", reason_camera_lost: "카메라 연결 끊김", reason_camera_failed: "카메라가 설정을 거부함", reason_journal_unwritable: "저널에 쓸 수 없음",
   reason_journal_nearly_full: "저널이 거의 찼음", reason_journal_full: "저널이 가득 참", reason_journal_quarantined: "저널이 손상되어 새로 시작함",
   reason_journal_lost_records: "디스크가 기록을 잃음", reason_snapshots_stopped: "영상이 저장되지 않음", reason_file_drop_stopped: "판정이 폴더에 기록되지 않음", reason_output_module_away: "출력 모듈 연결 끊김", reason_output_camera_away: "카메라 출력 연결 끊김", reason_output_gpio_away: "이 PC의 출력 연결 끊김", reason_output_encoder_away: "엔코더 연결 끊김", reason_modbus_master_away: "PLC 연결 끊김", reason_modbus_second_master: "다른 PLC가 명령을 씀", reason_opcua_down: "OPC UA 서버가 응답하지 않음", reason_drift: "점수가 양품 범위에서 벗어나고 있음", reason_challenge_overdue: "측정 능력 평가 기한 지남",
   acknowledge: "확인", acknowledged_by: "{by} 확인함",
@@ -204,7 +204,7 @@ const ko = {
   locked: "잠김: 모든 내용을 볼 수 있습니다. 조작하려면 잠금을 해제하십시오. 모든 조작은 기록됩니다.", unlocked: "{by} 권한으로 잠금 해제됨. 모든 조작은 기록됩니다.", unlocked_token: "토큰으로 잠금 해제됨. 모든 조작은 기록됩니다.",
   failed: "실행되지 않음: {why}", threshold_done: "임계값이 {before}에서 {now}(으)로 바뀌었습니다.", capture_done: "다음 {count}개 부품의 영상을 저장합니다.", rollback_done: "이제 모델 {model}(으)로 검사합니다.", mark_done: "표시했습니다. 영상을 보관합니다.", mark_done_no_image: "표시했습니다. 이 부품의 영상은 더 이상 없습니다.", mark_taken_back: "표시를 취소했습니다.", ack_done: "기록했습니다.",
   capturing: "{n}개 남았습니다.", loading: "적용하는 중…", parts_tried: "부품", nok_share: "NOK 비율, 95 % 신뢰 구간 {low} ~ {high}", change_count: "판정이 바뀜", change_newest: "판정이 바뀜, 최근 {n}개:", put_right: "{mark} 표시 {n}개 중 바로잡힘",
-  name: "이름", algorithm: "알고리즘", precision: "정밀도", method: "임계값 방법", guaranteed: "보장", guaranteed_nothing: "없음: 임계값이 추정치이거나, 이 스테이션에서 임계값, 보류 구간, 검사 영역 또는 마스크를 따로 설정했습니다", guaranteed_false_reject_rate: "신뢰도 {confidence}로, 양품 중 최대 {rate}만 불합격됩니다. 단, 부품이 보정 영상 {n}장과 같은 조건일 때에 한합니다", guaranteed_miss_rate: "신뢰도 {confidence}로, 불량 중 최대 {rate}만 통과합니다. 단, 부품이 보정 영상 {n}장과 같은 조건일 때에 한합니다", version: "버전", no_events: "아직 이벤트가 없습니다.",
+  name: "이름", algorithm: "알고리즘", precision: "정밀도", method: "임계값 방법", method_f1_adaptive: "F1 최대", method_recall: "목표 검출률", method_false_reject_rate: "목표 오검출률", method_miss_rate: "목표 미검출률", method_quantile: "양품 점수의 분위수에 여유를 더함", method_balanced: "오검출과 미검출을 같은 비중으로 고려", method_manual: "직접 설정", guaranteed: "보장", guaranteed_nothing: "없음: 임계값이 추정치이거나, 이 스테이션에서 임계값, 보류 구간, 검사 영역 또는 마스크를 따로 설정했습니다", guaranteed_false_reject_rate: "신뢰도 {confidence}로, 양품 중 최대 {rate}만 불합격됩니다. 단, 부품이 보정 영상 {n}장과 같은 조건일 때에 한합니다", guaranteed_miss_rate: "신뢰도 {confidence}로, 불량 중 최대 {rate}만 통과합니다. 단, 부품이 보정 영상 {n}장과 같은 조건일 때에 한합니다", version: "버전", no_events: "아직 이벤트가 없습니다.",
   image: "영상", newer_part: "‹ 더 최근", older_part: "더 이전 ›", to_list: "목록", no_older: "더 이전 부품이 없습니다.", no_newer: "이 목록에 더 최근 부품이 없습니다. 다시 검색하십시오.",
   your_name: "이름 (조작과 함께 기록되며 확인하지 않음)", by_token: "토큰 사용자",
   regions_but_ok: "표시된 영역은 영역 임계값을 넘지만, 판정을 정하는 영상 전체 점수는 임계값 미만이므로 OK입니다.",
@@ -268,6 +268,10 @@ export function filled(text, values) {
 export const browsers = () => navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase()).find((name) => name in languages);
 
 export const known = (key) => key in en;
+
+// A reason of a station's state, in words.
+const TOLD = { refused_by_broker: "broker_refusing", nobody_listens: "broker_nobody" };
+export const reasonText = (name) => t([TOLD[name], `reason_${name}`, `broker_${name}`].find((key) => key in en) ?? name);
 
 // Whether the language that is shown has a word of its own.
 export const own = (key) => key in languages[current];

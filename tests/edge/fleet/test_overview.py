@@ -96,6 +96,14 @@ def test_a_phone_shows_the_page_in_korean_finds_stations_and_says_when_it_is_old
         expect(page.locator("#rows tr")).to_have_count(COUNT)
         expect(page.locator("#title")).to_have_text("Plant 1")
         expect(page.locator("label[class=check]")).to_contain_text("조치가 필요한 것만")
+        alarms = page.evaluate(
+            """async () => {
+                const { reasonText } = await import("/static/texts.js");
+                return ["drift", "journal_full", "broker_packet_limit", "nobody_listens"]
+                    .map(reasonText);
+            }"""
+        )
+        assert not [text for text in alarms if re.search(r"[a-z_]", text)]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.fill("#search", "bottle-1 line-2/")
         expect(page.locator("#rows tr")).to_have_count(5)

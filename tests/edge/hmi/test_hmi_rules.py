@@ -17,7 +17,9 @@ from starlette.requests import Request
 
 import edge
 from edge.bundle.loading import manifest_sha256
+from edge.bundle.manifest import ThresholdMethod
 from edge.contract.challenge import FAILED, PASSED
+from edge.contract.state import will_payload
 from edge.contract.verdict import Verdict
 from edge.errors import ConfigurationError
 from edge.hmi.contents import ImageLayout, NotTakenKind
@@ -421,7 +423,7 @@ def test_a_histogram_holds_the_parts_of_the_newest_model_alone() -> None:
     found = histogram([seen(1, 99.0, model="b"), seen(2, 1.0), seen(3, None), seen(4, 3.0)])
 
     assert found is not None
-    assert (sum(found.counts), found.parts) == (2, 2)
+    assert (sum(found.counts), found.parts, found.model_sha256) == (2, 2, "a")
     assert found.low < 1.0 and found.high > 5.0  # the threshold is on it
     assert histogram([]) is None
 
@@ -601,6 +603,7 @@ def test_every_event_and_every_hint_has_a_text_in_every_language() -> None:
     reasons = set(re.findall(r'_?health\.set\(\s*"([a-z_]+)"', code)) - {"page_down"}
 
     wanted = {f"event_{kind}" for kind in kinds} | {f"reason_{reason}" for reason in reasons}
+    wanted |= {f"reason_{reason}" for reason in will_payload("s")["reasons"]}
     wanted |= {f"broker_{hint}{more}" for hint in hints for more in ("", "_more")}
     # What a part's record says in words of the interface.
     schema = json.loads((EDGE / "contract" / "schemas" / "verdict-1.json").read_text())[
@@ -608,6 +611,7 @@ def test_every_event_and_every_hint_has_a_text_in_every_language() -> None:
     ]
     wanted |= {f"source_{one}" for one in schema["trigger_source"]["enum"]}
     wanted |= {f"status_{one.value}" for one in FrameStatus}
+    wanted |= {f"method_{one.value}" for one in ThresholdMethod}
     stages = set(schema["duration_ms"]["properties"]) - {"total"}
     wanted |= {f"stage_{stage}" for stage in stages}
     # Why an image is not taken to teach with, and why nothing is taught.

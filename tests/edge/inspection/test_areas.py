@@ -93,7 +93,7 @@ def test_a_zone_decides_by_its_own_limits_and_the_verdict_names_it(
     face, other = zone(SPOT, "sealing face"), zone(AWAY, "back", threshold=1.0)
     found = inspect(bundle, detector, pixels, drawn(zones=(face, other)))
     assert found.decision.result is Result.NOK
-    assert found.detail == "rejected by zones sealing face, back"
+    assert found.detail == "rejected by zones 'sealing face', 'back'"
     lenient = zone(SPOT, threshold=200.0, pixel_threshold=300.0)
     passed = inspect(bundle, detector, pixels, drawn(zones=(lenient,)))
     assert passed.decision.result is Result.OK and not passed.regions and not passed.detail
@@ -124,7 +124,7 @@ def test_the_detail_names_what_makes_the_verdict(bundle: Bundle, detector: Detec
     unsure = zone(AWAY, "away", threshold=away, guard_band=0.1)
     found = inspect(bundle, detector, pixels, drawn(zones=(zone(SPOT, "face"), unsure)))
     assert [one.result for one in found.zones] == [Result.NOK, Result.NOT_DECIDABLE]
-    assert found.decision.result is Result.NOK and found.detail == "rejected by zone face"
+    assert found.decision.result is Result.NOK and found.detail == "rejected by zone 'face'"
     outside = inspect(bundle, detector, pixels, drawn(zones=(unsure,)))
     assert [one.result for one in outside.zones] == [Result.NOT_DECIDABLE]
     assert outside.decision.result is Result.NOK
@@ -132,7 +132,7 @@ def test_the_detail_names_what_makes_the_verdict(bundle: Bundle, detector: Detec
     lenient = zone(SPOT, "face", threshold=2 * spot)
     undecided = inspect(bundle, detector, pixels, drawn(zones=(lenient, unsure)))
     assert undecided.decision.result is Result.NOT_DECIDABLE
-    assert undecided.detail == "undecided in zone away"
+    assert undecided.detail == "undecided in zone 'away'"
     masked = inspect(bundle, detector, pixels, drawn(ignore=(AWAY,)))
     assert masked.decision.result is Result.NOK and masked.detail == ""
 
@@ -144,7 +144,7 @@ def test_overlapping_zones_each_decide_by_all_that_lies_in_them(
     strict = zone(((90, 0), (150, 0), (150, 60), (90, 60)), "strict")
     found = inspect(bundle, detector, defective_image(), drawn(zones=(lenient, strict)))
     assert [one.result for one in found.zones] == [Result.OK, Result.NOK]
-    assert found.decision.result is Result.NOK and found.detail == "rejected by zone strict"
+    assert found.decision.result is Result.NOK and found.detail == "rejected by zone 'strict'"
 
 
 def test_all_that_counts_scores_what_the_network_says(bundle: Bundle, detector: Detector) -> None:

@@ -79,7 +79,7 @@ def test_cameras_that_are_no_relative_path_stay_as_written(station_yaml: Path, u
     [
         ("camera:\n  uri: x\n  rate_fsp: 3\n", ["line 3", "camera.rate_fsp", "'rate_fps'"]),
         ("camera:\n  uri: x\nmodell:\n  path: y\n", ["line 3", "modell", "'model'"]),
-        ("camera:\n  uri: x\n  loop: maybe\n", ["line 3", "camera.loop", "'maybe'"]),
+        ("camera:\n  uri: x\n  loop: maybe\n", ["line 3", "camera.loop: found 'maybe'", "true or"]),
         ("camera:\n  uri: x\n  rate_fps: fast\n", ["line 3", "camera.rate_fps", "valid number"]),
         ("camera:\n  uri: x\n  rate_fps: 0\n", ["line 3", "greater than 0"]),
         ("camera:\n  uri: x\n  rate_fps: .nan\n", ["line 3", "finite"]),
@@ -134,8 +134,8 @@ ALIAS_BOMB = (
     [
         (b"camera: [1,\nuri: x\n", "flow sequence begun in line 1"),
         (b"\tcamera: x\n", "line 1, column 1"),
-        (b"- a\n- b\n", "sections"),
-        (b"just text\n", "sections"),
+        (b"- a\n- b\n", "holds a list instead of sections"),
+        (b"just text\n", "holds a single value instead of sections"),
         (b"camera: {uri: x}\ncamera: {uri: y}\n", "line 2: 'camera' is given twice"),
         (b"camera: &a\n  uri: *a\n", "line 2: no earlier anchor is named &a"),
         (b"camera: {uri: !!python/object:os.system x}\n", "line 1: the tag .* is not allowed"),
