@@ -343,8 +343,8 @@ def _advice(description: Description, evidence: Evidence) -> list[str]:
     if good and verdicts.false_rejects / good > _MANY_REJECTED:
         known, needed = description.threshold.good_count, math.ceil(1 / _FEW_REJECTS)
         lacking = (
-            f" (with {needed - known} good images more: it takes {needed} that the model was not "
-            f"fitted on, and has {known})"
+            f" (with {counted(needed - known, 'good image')} more: it takes {needed} that "
+            f"the model was not fitted on, and has {known})"
             if known < needed
             else ""
         )
