@@ -41,7 +41,13 @@ from training.data.open_data_set import ValidateOn, open_splits
 from training.data.samples import Sample, Splits
 from training.data.splitting import split_off
 from training.errors import DataError, SettingError
-from training.evaluation import Scored, TorchPredictor, score_samples, split_metrics
+from training.evaluation import (
+    Scored,
+    TorchPredictor,
+    score_samples,
+    side_by_side,
+    split_metrics,
+)
 from training.good_images import (
     GoodImages,
     is_cross_validated,
@@ -655,7 +661,7 @@ def validation_images(scored: Sequence[Scored], spec: InputSpec) -> ValidationIm
     good = [item for item in scored if not item.sample.is_defective]
     few = min(len(defective), max(max_count // 2, max_count - len(good)))
     kept = _spread(good, max_count - few) + _spread(defective, few)
-    images = [prepare_sample(item.sample, read_sample(item.sample), spec) for item in kept]
+    images = list(_prepared_images([item.sample for item in kept], spec))
     hashes = content_hashes(item.sample for item in kept)
     tiled = spec.tile_plan is not None
     return ValidationImages(
@@ -719,8 +725,17 @@ def _kept_to_quantize(fit: Sequence[Sample], spec: InputSpec) -> list[Sample]:
 
 def calibration_images(kept: Sequence[Sample], spec: InputSpec) -> NDArray[np.uint8]:
     """Prepare images for quantization; of a tiled image one tile, another place in each."""
-    prepared = (prepare_sample(sample, read_sample(sample), spec) for sample in kept)
+    prepared = _prepared_images(kept, spec)
     return np.stack([tiles[number % len(tiles)] for number, tiles in enumerate(prepared)])
+
+
+def _prepared_images(samples: Sequence[Sample], spec: InputSpec) -> Iterator[NDArray[np.uint8]]:
+    """Yield images as the model takes them, ``(T, H, W, 3) uint8``; several are read at a time."""
+
+    def prepared(sample: Sample) -> NDArray[np.uint8]:
+        return prepare_sample(sample, read_sample(sample), spec)
+
+    return side_by_side(prepared, samples, spec, "")
 
 
 def _max_kept(spec: InputSpec, max_count: int) -> int:

@@ -34,6 +34,7 @@ from training.transforms import transform_image
 
 # Of 14-bit images with the levels of 16 bits a quarter is filled; a dark scene may fill so much.
 _MIN_LEVEL_SHARE = 0.2
+_READERS = 2  # images decoded at one time
 _AHEAD = 8  # images decoded ahead of the network; bounds memory at any batch size
 
 log = logging.getLogger(__name__)
@@ -181,13 +182,19 @@ def _warn_of_levels(brightest: int, levels: Levels) -> None:
 
 def check_readable(samples: Sequence[Sample]) -> dict[Sample, str]:
     """Read images and masks once, and return what is wrong with those that cannot be used."""
-    faults = {}
-    for sample in tqdm(samples, desc="read", unit="image", disable=not samples):
+
+    def fault(sample: Sample) -> str | None:
         try:
             read_frame_mask(sample, _read_plain(sample).shape[:2])
         except DataError as error:
-            faults[sample] = str(error)
-    return faults
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        read = pool.map(fault, samples)
+        bar = tqdm(read, total=len(samples), desc="read", unit="image", disable=not samples)
+        faults = zip(samples, bar, strict=True)
+        return {sample: found for sample, found in faults if found is not None}
 
 
 def prepared_batches(
@@ -227,7 +234,7 @@ def prepared_batches(
         return prepare_sample(sample, pixels, spec)
 
     batch: list[NDArray[np.uint8]] = []
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(_READERS) as pool:
         waiting: deque[Future[tuple[Sample, PixelFormat | None, NDArray[Any]]]] = deque()
         upcoming = iter(samples)
         try:
