@@ -175,7 +175,7 @@ def test_another_schema_version_is_named_even_if_all_else_changed(path: Path) ->
         (lambda m: m["input"].update(pixel_formats=["yuv"]), "input.pixel_formats", "bgr8"),
         (lambda m: m["input"].update(pixel_formats=["grey16"]), "input", "levels are required"),
         (lambda m: m["input"].update(levels={"black": 9, "white": 9}), "input.levels", "below"),
-        (lambda m: m["output"].update(image_score=1), "output.image_score", "boolean"),
+        (lambda m: m["output"].update(image_score=1), "output.image_score", "true or false"),
         (lambda m: m["normalization"]["image"].update(min=200), "normalization.image", "above max"),
         (lambda m: m["threshold"].update(method="guess"), "threshold.method", "f1_adaptive"),
         (lambda m: m["threshold"].update(good_count=-1), "threshold.good_count", "greater than"),
