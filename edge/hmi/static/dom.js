@@ -47,6 +47,12 @@ export const shortened = (name, most) => {
   return letters.length > most ? `${letters.slice(0, kept - end).join("")}…${letters.slice(-end).join("")}` : name;
 };
 
+// The same, as long as its place is wide: the beginning gives way, the end stays.
+export function withEnd(name) {
+  const letters = [...name], end = letters.length > 12 ? 6 : 0, cut = letters.length - end;
+  return [make("span", { class: "begins" }, letters.slice(0, cut).join("")), make("span", {}, letters.slice(cut).join(""))];
+}
+
 export const percent = (share) => (share === null || share === undefined ? "–" : `${number(100 * share, 1)} %`);
 
 export function raw(value) {

@@ -1,6 +1,6 @@
 // The line as it is now: the verdict, the live image, the station's state.
 
-import { $, act, actor, ago, badge, bytes, clock, draw, kept, make, number, raw, renew, shortened, toast, use, who } from "./dom.js";
+import { $, act, actor, ago, badge, bytes, clock, draw, kept, make, number, raw, renew, toast, use, who, withEnd } from "./dom.js";
 import { regionsWord } from "./parts.js";
 import { known, language, reasonText, t } from "./texts.js";
 
@@ -71,7 +71,7 @@ function showVerdict() {
   $("score").textContent = part?.score === null || !part ? "–" : number(part.score, 2);
   // A part without an id goes by the number of its image, which its record has, too.
   $("part-word").textContent = [t(part && (part.part_id ?? part.image_name) === null ? "frame" : "part"), part?.recipe].filter(Boolean).join(" · ");
-  $("part").textContent = part ? shortened(part.part_id ?? part.image_name ?? number(part.frame), 13) : "–";
+  $("part").replaceChildren(...withEnd(part ? part.part_id ?? part.image_name ?? number(part.frame) : "–"));
   $("part").title = part ? [part.part_id ?? part.image_name, part.id].filter(Boolean).join("\n") : "";
   $("decided").textContent = clock(part?.decided_utc);
   $("meter").firstElementChild.style.width = `${100 * (part?.score ?? 0)}%`;
